@@ -1,0 +1,73 @@
+# Every target does its own set-up, as root or as a user, without containers.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet
+# Stamps: what is installed in the virtual environment, and as of which files.
+EMBEDDED := $(VENV)/.embedded
+DEV := $(VENV)/.dev
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(EMBEDDED) ## Run real OCR over samples/ through the whole system, print the texts and the failures
+	$(BIN)/ocrfleet run samples/*.{jpg,pdf,png,tif} --out out/demo --expect samples/expected.json
+
+.PHONY: up
+up: $(EMBEDDED) ## Start everything on this machine, with Flower, and print the addresses and the key
+	$(BIN)/ocrfleet up
+
+.PHONY: test
+test: $(DEV) ## Run the tests; PYTEST_ARGS='-k name' chooses
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(DEV) ## Lint, format, types, import contracts and the rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+.PHONY: mutate
+mutate: $(DEV) ## Take out each guard of the protocol in turn and see its test turn red
+	$(BIN)/python -m tests.mutate
+
+.PHONY: bench
+bench: $(DEV) ## Measure; prints the table of docs/benchmarks.md
+	$(BIN)/python -m bench
+
+.PHONY: setup
+setup: $(DEV) ## Install everything, and the pre-commit hook where this is a git checkout
+	@if git rev-parse --git-dir >/dev/null 2>&1; then git config core.hooksPath .githooks; fi
+
+.PHONY: lock
+lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv)
+	$(LOCK) pyproject.toml --extra embedded --extra dev -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
+	echo setuptools | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "OCR Fleet needs Python 3.11 or later; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# build.txt is setuptools, locked: pip's build isolation would fetch an unlocked one.
+$(EMBEDDED): requirements/build.txt requirements/embedded.txt pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/build.txt -r requirements/embedded.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+$(DEV): requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@ $(EMBEDDED)

@@ -1,0 +1,1 @@
+"""The thin HTTP API: it validates, writes rows and answers."""

@@ -1,0 +1,129 @@
+"""What the API takes and gives, as types for callers of the Python SDK."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class Counts(TypedDict):
+    """Pages by state; the states sum to `total`."""
+
+    total: int
+    ready: int
+    dispatched: int
+    running: int
+    succeeded: int
+    dead: int
+    canceled: int
+
+
+class Problem(TypedDict):
+    """Why a job or a page failed."""
+
+    code: str
+    detail: str
+    retryable: NotRequired[bool]
+
+
+class Eta(TypedDict):
+    """Seconds until the job ends, as a range."""
+
+    low_seconds: float
+    high_seconds: float
+
+
+class Items(TypedDict):
+    """Inputs found so far, and those whose pages are not counted yet."""
+
+    total: int
+    pending: int
+
+
+class Job(TypedDict):
+    """What GET /v1/jobs/{id} answers; times are ISO 8601."""
+
+    id: str
+    state: str
+    outcome: str | None
+    task: str
+    priority: int
+    labels: dict[str, str]
+    input: dict[str, Any]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    expanded_at: str | None
+    deadline: str | None
+    generation: int
+    counts: Counts
+    items: Items
+    throughput: float | None
+    eta: Eta | None
+    eta_reason: str | None
+    errors: dict[str, int]
+    blocked_on: str | None
+    error: Problem | None
+
+
+class Region(TypedDict):
+    """A line of text; `box` is x0, y0, x1, y1 in pixels of the upright page."""
+
+    text: str
+    box: list[int]
+    confidence: float | None
+
+
+class Result(TypedDict):
+    """One page's line of the results stream; a failed one has `error`, and `page` None if no page was reached."""
+
+    seq: int
+    job_id: str
+    item_id: str
+    custom_id: str | None
+    bucket: str
+    key: str
+    page: int | None
+    state: str
+    attempt: int
+    error: NotRequired[Problem]
+    text: NotRequired[str]
+    markdown: NotRequired[str | None]
+    regions: NotRequired[list[Region] | None]
+    fields: NotRequired[dict[str, Any] | None]
+    warnings: NotRequired[list[str]]
+
+
+class ObjectRef(TypedDict):
+    """An object of a store; also a manifest line, where `bucket` may be left out."""
+
+    key: str
+    bucket: NotRequired[str]
+    custom_id: NotRequired[str]
+    pages: NotRequired[str]
+    options: NotRequired[dict[str, Any]]
+
+
+class ObjectsInput(TypedDict):
+    """Objects named one by one; the API limits how many."""
+
+    type: Literal["objects"]
+    objects: list[ObjectRef]
+
+
+class PrefixInput(TypedDict):
+    """Every object whose key begins so, less what the globs leave out."""
+
+    type: Literal["prefix"]
+    bucket: str
+    prefix: str
+    include: NotRequired[list[str]]
+    exclude: NotRequired[list[str]]
+
+
+class ManifestInput(TypedDict):
+    """A JSONL object of `ObjectRef`s, of any length."""
+
+    type: Literal["manifest"]
+    bucket: str
+    key: str
+
+
+JobInput = ObjectsInput | PrefixInput | ManifestInput

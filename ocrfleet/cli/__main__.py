@@ -1,0 +1,5 @@
+"""`python -m ocrfleet.cli`."""
+
+from ocrfleet.cli import main
+
+main()

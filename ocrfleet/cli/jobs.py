@@ -1,0 +1,123 @@
+"""`ocrfleet jobs`: list, show, watch."""
+
+from typing import Annotated
+
+import typer
+
+from ocrfleet.api_types import Job
+from ocrfleet.cli import connect, progress
+from ocrfleet.cli.console import (
+    Exit,
+    Interrupted,
+    exit_for_job,
+    interruptible,
+    put,
+    put_json,
+    reports_errors,
+    say,
+)
+from ocrfleet.client import Client
+from ocrfleet.settings import settings
+
+app = typer.Typer(no_args_is_help=True, help="List, show and watch jobs.")
+JobId = Annotated[str, typer.Argument(help="The job's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands."""
+    parent.add_typer(app, name="jobs")
+
+
+@app.command("ls")
+@reports_errors
+def ls(
+    *,
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only jobs with this label, NAME=VALUE.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """The newest jobs."""
+    with connect.api(settings()) as client:
+        found = client.jobs(state=state, labels=labels(label), page_size=min(limit, 100))
+        jobs = [job for _, job in zip(range(limit), found, strict=False)]
+    if json:
+        for job in jobs:
+            put_json(job)
+        return
+    rows = [["id", "state", "task", "pages", "done", "failed", "created"]]
+    for job in jobs:
+        counts = (job["counts"]["total"], progress.finished_pages(job), job["counts"]["dead"])
+        numbers = [f"{count:,}" for count in counts]
+        rows.append(
+            (job["id"], job["outcome"] or job["state"], job["task"], *numbers, job["created_at"][:19])
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command("show")
+@reports_errors
+def show(job_id: JobId, *, json: AsJson = False) -> None:
+    """One job: its counts, speed, time left, errors."""
+    with connect.api(settings()) as client:
+        job = client.job(job_id)
+    if json:
+        put_json(job, indent=True)
+    else:
+        describe(job)
+
+
+@app.command("watch")
+@reports_errors
+def watch(job_id: JobId, *, json: AsJson = False) -> Exit:
+    """Follow a job until it ends. Ctrl-C leaves it running."""
+    with connect.api(settings()) as client:
+        return follow(client, job_id, json=json)
+
+
+def follow(client: Client, job_id: str, *, json: bool) -> Exit:
+    """Show progress until the job ends or the user detaches; prints the job and returns its exit code."""
+    try:
+        with interruptible(), progress.display() as screen:
+            job = progress.watch(client, job_id, screen)
+    except Interrupted:
+        say(f"the job goes on; come back with: ocrfleet jobs watch {job_id}")
+        return Exit.RUNNING
+    if json:
+        put_json(job, indent=True)
+    else:
+        describe(job)
+    return exit_for_job(job["state"], job["outcome"])
+
+
+def describe(job: Job) -> None:
+    """A job for people."""
+    items = job["items"]
+    known = "" if job["expanded_at"] else " so far"
+    put(f"job      {job['id']}")
+    put(f"state    {job['state']}{', ' + job['outcome'] if job['outcome'] else ''}")
+    put(f"task     {job['task']}")
+    pending = f", {items['pending']:,} not counted yet" if items["pending"] else ""
+    put(f"inputs   {items['total']:,}{known}{pending}")
+    pages = [f"{value:,} {name}" for name, value in job["counts"].items() if name != "total" and value]
+    put(f"pages    {job['counts']['total']:,}{known}: {', '.join(pages) or 'none'}")
+    if note := progress.note(job):
+        put(f"speed    {note}")
+    for code, count in job["errors"].items():
+        put(f"error    {code}: {count:,}")
+    if job["error"]:
+        put(f"failed   {job['error']['code']}: {job['error']['detail']}")
+
+
+def labels(given: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE options as a mapping."""
+    found: dict[str, str] = {}
+    for label in given or []:
+        name, equals, value = label.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"a label is NAME=VALUE, not {label!r}")
+        found[name] = value
+    return found

@@ -1,0 +1,1 @@
+"""One machine: Postgres, Valkey and SeaweedFS from wheels, and the supervisor that keeps them running."""

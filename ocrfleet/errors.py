@@ -1,0 +1,285 @@
+"""Every error a user can meet: its code, its retry class and its HTTP status, in one tree.
+
+A class's `code`, its name in snake case, is what the API, the CLI and the record show. `retry` decides what the protocol does with a
+page that failed so; see `RetryClass`.
+"""
+
+import re
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class RetryClass(StrEnum):
+    """What may be done after a failure."""
+
+    NEVER = "N"  # the input itself is at fault
+    CALLER = "C"  # the caller repairs something, then redrives
+    SAME = "R"  # the same input again, after a backoff
+    ESCALATE = "E"  # again with other parameters
+
+
+class FleetError(Exception):
+    """An error with a code; `detail` is for people and gives the limit and the actual value."""
+
+    code: ClassVar[str] = "internal"
+    """The class's name in snake case."""
+    retry: ClassVar[RetryClass] = RetryClass.SAME
+    status: ClassVar[int] = 500
+    free: ClassVar[bool] = False
+    """Nothing of the page's failure budget is spent: the fault lies elsewhere."""
+    tries: ClassVar[int] = 4
+    """Failures of the page after which it is dead (the budget is shared by all codes that spend it)."""
+
+    def __init_subclass__(cls) -> None:
+        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def __init__(self, detail: str = "", **extra: Any) -> None:
+        super().__init__(detail or self.code)
+        self.detail = detail or (self.__doc__ or self.code).strip().splitlines()[0]
+        self.extra = extra
+        """Further members of the problem document, such as `limit`, `actual`, `line`, `retry_after`."""
+
+    @property
+    def retryable(self) -> bool:
+        return self.retry in (RetryClass.SAME, RetryClass.ESCALATE)
+
+
+class NeverError(FleetError):
+    """The input can never be read."""
+
+    retry = RetryClass.NEVER
+    status = 422
+
+
+class CallerError(FleetError):
+    """The caller has to change something first."""
+
+    retry = RetryClass.CALLER
+    status = 422
+
+
+class TransientError(FleetError):
+    """The same request may succeed later."""
+
+    retry = RetryClass.SAME
+    status = 503
+
+
+class EscalateError(FleetError):
+    """The page may succeed with other parameters."""
+
+    retry = RetryClass.ESCALATE
+    status = 500
+
+
+class EmptyFile(NeverError):
+    """The file has no bytes, or the document has no pages."""
+
+
+class CorruptFile(NeverError):
+    """The file is damaged and cannot be decoded."""
+
+
+class UnsupportedMediaType(NeverError):
+    """The content is of a type that is not accepted."""
+
+    status = 415
+
+
+class ImageTooSmall(NeverError):
+    """The image has too few pixels to hold text."""
+
+
+class DecompressionBomb(NeverError):
+    """The file would decompress to far more than it should."""
+
+
+class TooManyPixels(NeverError):
+    """The page has more pixels than the limit."""
+
+
+class RenderTimeout(NeverError):
+    """The page could not be rendered within its time."""
+
+
+class PoisonPage(NeverError):
+    """The page ended two workers that ran nothing else."""
+
+
+class InputNotFound(CallerError):
+    """The object does not exist."""
+
+    status = 404
+
+
+class InputAccessDenied(CallerError):
+    """The store refuses access to the object."""
+
+
+class InputChanged(CallerError):
+    """The object is not the one that was submitted."""
+
+
+class EncryptedPdf(CallerError):
+    """The PDF needs a password."""
+
+
+class TooManyPages(CallerError):
+    """The document has more pages than the limit."""
+
+
+class FileTooLarge(CallerError):
+    """The object has more bytes than the limit."""
+
+    status = 413
+
+
+class ValidationFailed(CallerError):
+    """The request does not fit its schema."""
+
+
+class ManifestInvalid(CallerError):
+    """A line of the manifest cannot be read."""
+
+
+class UnknownTask(CallerError):
+    """No engine of this fleet can do the task."""
+
+
+class PromptTooLong(CallerError):
+    """The prompt has more characters than the limit."""
+
+
+class StorageUnavailable(TransientError):
+    """The object store does not answer."""
+
+    free = True
+
+
+class EngineCrashed(TransientError):
+    """The engine process ended under the page."""
+
+    free = True
+
+
+class WorkerLost(TransientError):
+    """The worker stopped its heartbeat while it held the page."""
+
+    free = True
+
+
+class RateLimited(TransientError):
+    """Too many requests."""
+
+    status = 429
+    free = True
+
+
+class NoCapacity(TransientError):
+    """No worker can take the page now."""
+
+    free = True
+
+
+class ModelLoading(TransientError):
+    """The model is still being loaded."""
+
+    free = True
+
+
+class StartFailed(TransientError):
+    """A server or service of this machine did not start."""
+
+
+class Internal(TransientError):
+    """Our own fault; it is in the log under the request id."""
+
+    status = 500
+    tries = 2
+
+
+class EngineOom(EscalateError):
+    """The engine had no memory for the page."""
+
+
+class InferenceTimeout(EscalateError):
+    """The engine did not finish the page within its time."""
+
+    status = 504
+    tries = 2
+
+
+class RepetitionLoop(EscalateError):
+    """The model repeated itself without end."""
+
+
+class OutputTruncated(EscalateError):
+    """The output reached the token limit."""
+
+
+class OutputInvalid(EscalateError):
+    """The output does not fit the schema asked for."""
+
+
+class EmptyOutput(EscalateError):
+    """The model gave no text for a page that is not blank."""
+
+    tries = 2
+
+
+class Canceled(CallerError):
+    """The job was canceled."""
+
+    status = 409
+
+
+class DeadlineExceeded(CallerError):
+    """The deadline passed before the page was done."""
+
+    status = 504
+
+
+class IdempotencyMismatch(CallerError):
+    """The Idempotency-Key was used with another request."""
+
+
+class IdempotencyInFlight(TransientError):
+    """A request with this Idempotency-Key is still running."""
+
+    status = 409
+
+
+class JobStateConflict(CallerError):
+    """The job is in a state that does not allow this."""
+
+    status = 409
+
+
+class StateInUse(CallerError):
+    """Another process owns the state folder."""
+
+    status = 409
+
+
+class Unauthenticated(CallerError):
+    """The request has no valid API key."""
+
+    status = 401
+
+
+class Forbidden(CallerError):
+    """The API key has not the scope this needs."""
+
+    status = 403
+
+
+class NotFound(CallerError):
+    """There is nothing under this id."""
+
+    status = 404
+
+
+_GROUPS = (NeverError, CallerError, TransientError, EscalateError)
+BY_CODE: dict[str, type[FleetError]] = {
+    leaf.code: leaf for group in _GROUPS for leaf in group.__subclasses__()
+}

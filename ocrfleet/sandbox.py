@@ -1,0 +1,243 @@
+"""Untrusted PDF and TIFF files are read in subprocesses, so that a crash or a hang costs one request and no neighbour.
+
+A child gets a JSON request, answers with a JSON header and raw pixels, and is killed at the end of its time.
+What runs in it is `ocrfleet.sandbox_child`.
+"""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import LifoQueue
+from typing import Any, Self
+
+import numpy as np
+
+from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, MediaType, Pixels, sniff
+from ocrfleet.errors import BY_CODE, CorruptFile, EmptyFile, Internal, RenderTimeout, TooManyPages
+
+RECYCLE_AFTER = 500
+"""Requests after which a child makes way for a fresh one, with whatever it leaked."""
+START_TIMEOUT = 60.0
+"""Seconds for a child to import its libraries on a busy machine."""
+MAX_HEADER = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a file is and how many pages it has."""
+
+    media_type: MediaType
+    pages: int
+
+
+class Sandbox:
+    """A pool of `size` children, started when first needed. Calls block and may come from any thread."""
+
+    def __init__(self, size: int, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._closed = False
+        self._children: set[_Child] = set()
+        # Last in, first out: a light load keeps few children, and those warm.
+        self._slots: LifoQueue[_Child | None] = LifoQueue()
+        for _ in range(size):
+            self._slots.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def count(self, path: Path, password: str | None = None) -> Counted:
+        """Pages of a file: `EncryptedPdf`, `CorruptFile`, `EmptyFile` or `TooManyPages` if it cannot be read."""
+        media_type = _media_type(path)
+        if media_type not in COUNTED:
+            return Counted(media_type, 1)
+        header, _ = self._ask(_request("count", path, media_type, password))
+        pages, limit = int(header["pages"]), self._limits.max_document_pages
+        if not pages:
+            raise EmptyFile("The document has no pages.")
+        if pages > limit:
+            detail = f"The document has {pages} pages; the limit is {limit}."
+            raise TooManyPages(detail, limit=limit, actual=pages)
+        return Counted(media_type, pages)
+
+    def render(self, path: Path, page: int, password: str | None = None) -> Decoded:
+        """A page (from 1) as upright pixels: a PDF page drawn, a TIFF frame or any other image decoded.
+
+        The clock of `render_timeout` starts when a child takes the request, not while it waits for one.
+        """
+        request = _request("render", path, _media_type(path), password)
+        header, pixels = self._ask({**request, "page": page})
+        if pixels is None:
+            raise Internal("The sandbox answered without pixels.")
+        return Decoded(pixels, tuple(header["warnings"]), int(header["frames"]))
+
+    def close(self) -> None:
+        """End every child; requests that still run raise `Internal`."""
+        with self._lock:
+            self._closed = True
+            children, self._children = self._children, set()
+        for child in children:
+            child.end()
+
+    def _ask(self, request: dict[str, Any]) -> "_Answer":
+        child = self._slots.get()
+        try:
+            ended = ""
+            # A child may also die of something else, such as a lack of memory: two deaths blame the file.
+            for _ in range(2):
+                child = child or self._start()
+                try:
+                    return _checked(child.ask(request, self._limits.render_timeout))
+                except TimeoutError as exc:
+                    limit = self._limits.render_timeout
+                    raise RenderTimeout(f"Not done after {limit:g} s.", limit=limit) from exc
+                except (EOFError, OSError, ValueError) as exc:
+                    ended = f"{child.end(grace=1.0)} {exc}".strip()
+                    self._forget(child)
+                    child = None
+            raise CorruptFile(f"The file ended two processes that read it ({ended}).")
+        finally:
+            if child and (child.broken or child.served >= RECYCLE_AFTER):
+                child.end()
+                self._forget(child)
+                child = None
+            self._slots.put(child)
+
+    def _start(self) -> "_Child":
+        # Under the lock, so that close() cannot miss a child that is just being born.
+        with self._lock:
+            if self._closed:
+                raise Internal("The sandbox is closed.")
+            child = _Child(self._limits)
+            self._children.add(child)
+        try:
+            child.read(START_TIMEOUT)
+        except (EOFError, OSError, ValueError) as exc:
+            ended = child.end(grace=1.0)
+            self._forget(child)
+            raise Internal(f"The sandbox does not start ({ended}).") from exc
+        return child
+
+    def _forget(self, child: "_Child") -> None:
+        with self._lock:
+            self._children.discard(child)
+
+
+_Answer = tuple[dict[str, Any], Pixels | None]
+
+
+class _Child:
+    """One subprocess and our end of its socket."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.served = 0
+        self.broken = False
+        """A request was sent whose answer was not read to its end."""
+        self._max_pixels = max(limits.max_page_pixels, 2 * limits.render_max_pixels)
+        self._ending = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        arguments = [json.dumps(asdict(limits)), str(os.getpid())]
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 our own interpreter and module
+                [sys.executable, "-P", "-W", "ignore", "-m", "ocrfleet.sandbox_child", *arguments],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                # Nothing of ours to read there; and no pool of BLAS threads in a child that has one job.
+                env={"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+                cwd="/",
+                # A Ctrl-C in the terminal is for the parent, which then ends its children.
+                start_new_session=True,
+            )
+
+    def ask(self, request: dict[str, Any], timeout: float) -> _Answer:
+        self.broken = True
+        self.served += 1
+        self._socket.settimeout(timeout)
+        write_header(self._socket, request)
+        answer = self.read(timeout)
+        self.broken = False
+        return answer
+
+    def read(self, timeout: float) -> _Answer:
+        deadline = time.monotonic() + timeout
+        header = read_header(self._socket, deadline)
+        if "width" not in header:
+            return header, None
+        width, height = int(header["width"]), int(header["height"])
+        if min(width, height) < 1 or width * height > self._max_pixels:
+            raise ValueError(f"{width} x {height} pixels")
+        pixels = np.empty((height, width, 3), np.uint8)
+        read_into(self._socket, pixels.data.cast("B"), deadline)
+        return header, pixels
+
+    def end(self, grace: float = 0.0) -> str:
+        """Kill the process unless it ends by itself within `grace` seconds, and say how it ended."""
+        # close() and the thread that holds the child may both come here.
+        with self._ending:
+            try:
+                code = self._process.wait(grace)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                code = self._process.wait()
+            self._socket.close()
+        return signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+
+def write_header(connection: socket.socket, header: dict[str, Any]) -> None:
+    """Send a JSON header with its length before it."""
+    data = json.dumps(header).encode()
+    connection.sendall(struct.pack(">I", len(data)) + data)
+
+
+def read_header(connection: socket.socket, deadline: float | None = None) -> dict[str, Any]:
+    """Read a JSON header; EOFError at the end, TimeoutError at `deadline` (time.monotonic())."""
+    size = bytearray(4)
+    read_into(connection, memoryview(size), deadline)
+    length = int.from_bytes(size, "big")
+    if length > MAX_HEADER:
+        raise ValueError(f"header of {length} bytes")
+    data = bytearray(length)
+    read_into(connection, memoryview(data), deadline)
+    return json.loads(data)
+
+
+def read_into(connection: socket.socket, view: memoryview, deadline: float | None) -> None:
+    """Fill the view from the socket."""
+    while view:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
+        read = connection.recv_into(view)
+        if not read:
+            raise EOFError
+        view = view[read:]
+
+
+def _request(verb: str, path: Path, media_type: MediaType, password: str | None) -> dict[str, Any]:
+    return {"verb": verb, "path": str(path.absolute()), "media_type": media_type, "password": password}
+
+
+def _checked(answer: _Answer) -> _Answer:
+    header = answer[0]
+    if "error" in header:
+        error = BY_CODE.get(header["error"], Internal)
+        raise error(header["detail"], **header["extra"])
+    return answer
+
+
+def _media_type(path: Path) -> MediaType:
+    with path.open("rb") as file:
+        return sniff(file.read(HEAD_BYTES))

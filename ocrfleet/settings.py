@@ -1,0 +1,108 @@
+"""All settings, read from the environment (`OCRFLEET_…`) here and nowhere else, once, at the edge."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One flat list; each process reads what it needs. Sizes are bytes, times seconds, unless said."""
+
+    model_config = SettingsConfigDict(env_prefix="OCRFLEET_", extra="ignore")
+
+    # Servers
+    database_url: str = "postgresql://ocrfleet:ocrfleet@127.0.0.1:5432/ocrfleet"
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    store_url: str = "http://127.0.0.1:9000"
+    """The S3 endpoint; `null://?objects=N` is a store without objects, for measurements."""
+    store_access_key: str = "ocrfleet"
+    store_secret_key: SecretStr = SecretStr("")
+    store_region: str = "us-east-1"
+    store_timeout: float = 15.0
+    """Seconds of silence after which a request to the store has failed."""
+    bucket: str = "ocr"
+    """Our own bucket: uploads, `interactive/`, exports."""
+    database_pool: int = 8
+
+    # API
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    sync_wait: float = 60.0
+    """How long POST /v1/ocr waits for its page."""
+    sync_max_bytes: int = 20 * 1024 * 1024
+    interactive_window: int = 8
+    """Unfinished interactive pages per live worker; above it the API answers 503 no_capacity."""
+    max_inline_objects: int = 1000
+    max_prompt_chars: int = 8000
+
+    # Input limits
+    max_object_bytes: int = 200 * 1024 * 1024
+    max_page_pixels: int = 100_000_000
+    max_document_pages: int = 10_000
+    min_image_side: int = 4
+    render_timeout: float = 30.0
+    render_dpi: int = 200
+    render_max_pixels: int = 8_000_000
+    """A rendered PDF page is scaled down to this many pixels."""
+    sandbox_memory: int = 4 * 1024**3
+
+    # Producer
+    expand_chunk: int = 2000
+    """Lines or listed keys written in one transaction."""
+    poll_interval: float = 0.25
+    sweep_interval: float = 0.5
+    leader_timeout: float = 6.0
+    heartbeat_timeout: float = 8.0
+    max_batch_pages: int = 128
+    batch_seconds: float = 5.0
+
+    # Worker
+    engine: str = "rapidocr"
+    device: str = "cpu:1"
+    """`cpu:N` (N engine processes) or a CUDA device."""
+    worker_name: str = "ocr"
+    slots: int = 8
+    """Batches a worker holds at a time (the size of its Celery thread pool)."""
+    heartbeat_interval: float = 2.0
+    inference_timeout: float = 120.0
+    fetch_threads: int = 8
+    decode_threads: int = 2
+    decode_processes: int = 2
+    drain_timeout: float = 30.0
+    document_cache_bytes: int = 256 * 1024 * 1024
+    """Documents kept on a worker's disk after their last page, beside those in use."""
+    null_latency: float = 0.0
+    """Engine `null`: seconds a page takes."""
+    null_in_flight: int = 256
+    null_reads_pixels: bool = True
+    """Engine `null`: False skips fetch and decode, to measure the control plane alone."""
+
+    # Telemetry
+    log_level: str = "info"
+    log_json: bool = True
+
+    # One machine
+    state: Path = Field(default_factory=lambda: state_home() / "ocrfleet")
+    """Where the embedded servers keep their data and the CLI its keys."""
+    url: str = ""
+    """The API the CLI talks to; empty means the one of the state folder."""
+    api_key: SecretStr = SecretStr("")
+
+
+def state_home() -> Path:
+    """`$XDG_STATE_HOME`, or its default."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """The environment for a process that we start: ours, and `extra`."""
+    return {**os.environ, **extra}
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, parsed once."""
+    return Settings()

@@ -1,0 +1,88 @@
+"""States of jobs and pages, and the transitions the protocol allows (docs/architecture.md)."""
+
+from enum import StrEnum
+
+
+class PageState(StrEnum):
+    """Where a page stands; the last three are terminal, and only a redrive leaves `dead`."""
+
+    READY = "ready"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELED = "canceled"
+
+
+class JobState(StrEnum):
+    """Where a job stands; `failed` only when its expansion itself failed."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELING = "canceling"
+    CANCELED = "canceled"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class JobOutcome(StrEnum):
+    """How a job ended, apart from its state."""
+
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class ItemState(StrEnum):
+    """Whether the pages of an item are known; `failed` when they could not be counted."""
+
+    PENDING = "pending"
+    COUNTED = "counted"
+    FAILED = "failed"
+
+
+class Lane(StrEnum):
+    """Bulk work waits for throughput, interactive work for latency; each has its queue and window."""
+
+    BULK = "bulk"
+    INTERACTIVE = "interactive"
+
+
+class WorkerState(StrEnum):
+    """What a worker says of itself in its heartbeat."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+PAGE_TERMINAL = frozenset({PageState.SUCCEEDED, PageState.DEAD, PageState.CANCELED})
+JOB_TERMINAL = frozenset({JobState.CANCELED, JobState.COMPLETED, JobState.FAILED})
+
+PAGE_TRANSITIONS: dict[PageState, frozenset[PageState]] = {
+    PageState.READY: frozenset({PageState.DISPATCHED, PageState.CANCELED}),
+    PageState.DISPATCHED: frozenset({PageState.RUNNING, PageState.READY, PageState.CANCELED}),
+    PageState.RUNNING: frozenset(
+        {PageState.SUCCEEDED, PageState.DEAD, PageState.CANCELED, PageState.READY}
+    ),
+    PageState.SUCCEEDED: frozenset(),
+    PageState.DEAD: frozenset({PageState.READY}),
+    PageState.CANCELED: frozenset(),
+}
+
+JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.PAUSED, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}
+    ),
+    JobState.RUNNING: frozenset(
+        {JobState.PAUSED, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}
+    ),
+    JobState.PAUSED: frozenset({JobState.RUNNING, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}),
+    JobState.CANCELING: frozenset({JobState.CANCELED}),
+    JobState.CANCELED: frozenset(),
+    # A redrive reopens a completed job under its next generation.
+    JobState.COMPLETED: frozenset({JobState.RUNNING}),
+    JobState.FAILED: frozenset(),
+}

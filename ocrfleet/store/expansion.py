@@ -1,0 +1,263 @@
+"""Expansion: a job's input becomes items, its items become pages; each step resumes after a crash."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from ocrfleet.errors import FleetError
+from ocrfleet.states import ItemState, PageState
+from ocrfleet.store import jobs, outcomes
+from ocrfleet.store.notify import WORK, notify
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """A job whose input is being read, and where to go on."""
+
+    job_id: UUID
+    input: Mapping[str, Any]
+    options: Mapping[str, Any]
+    cursor: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """One line, key or object of a job's input."""
+
+    ordinal: int
+    bucket: str
+    key: str
+    etag: str | None = None
+    version_id: str | None = None
+    custom_id: str | None = None
+    options: Mapping[str, Any] | None = None
+    countable: bool = False
+    """Its pages have to be counted; otherwise it has one."""
+    error: FleetError | None = None
+    """It can never be read (a malformed manifest line)."""
+
+
+class LeaseLost(Exception):  # noqa: N818 (it is no error of the user's, and never leaves the producer)
+    """Another producer has moved the cursor, or the job no longer expands: nothing was written."""
+
+
+def lease(session: Session, seconds: float) -> Expansion | None:
+    """Take the job whose expansion has waited longest; None if there is none."""
+    query = """
+        UPDATE jobs SET expansion_leased_until = now() + make_interval(secs => :seconds) WHERE id = (
+            SELECT id FROM jobs
+            WHERE listed_at IS NULL AND state IN ('queued', 'running', 'paused')
+              AND (expansion_leased_until IS NULL OR expansion_leased_until <= now())
+            ORDER BY expansion_leased_until NULLS FIRST, created_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) RETURNING id, input, options, cursor"""
+    row = session.execute(text(query), {"seconds": seconds}).one_or_none()
+    return None if row is None else Expansion(row.id, row.input, row.options, row.cursor)
+
+
+def release(session: Session, job_id: UUID, after: float = 0.0) -> None:
+    """Give the lease back; the job is up for expansion again in `after` seconds."""
+    query = "UPDATE jobs SET expansion_leased_until = now() + make_interval(secs => :after) WHERE id = :job"
+    session.execute(text(query), {"job": job_id, "after": after})
+
+
+def write(
+    session: Session,
+    expansion: Expansion,
+    cursor: Mapping[str, Any],
+    items: Sequence[NewItem],
+    *,
+    listed: bool,
+    seconds: float,
+) -> Expansion:
+    """Write a chunk and move the cursor, both or neither; renews the lease. LeaseLost if the cursor has moved."""
+    broken = [item for item in items if item.error is not None]
+    ids = _copy_items(session, expansion.job_id, items)
+    _copy_pages(session, expansion.job_id, items, ids)
+    # Compared and set last, so that the job's row is held for a moment only.
+    query = """
+        UPDATE jobs SET cursor = CAST(:after AS jsonb), expansion_leased_until = now() + make_interval(secs => :seconds)
+        WHERE id = :job AND cursor = CAST(:before AS jsonb) AND listed_at IS NULL
+          AND state IN ('queued', 'running', 'paused')
+        RETURNING result_seq"""
+    values = {
+        "job": expansion.job_id,
+        "before": orjson.dumps(expansion.cursor).decode(),
+        "after": orjson.dumps(cursor).decode(),
+        "seconds": seconds,
+    }
+    seq = session.execute(text(query), values).scalar()
+    if seq is None:
+        raise LeaseLost
+    by_ordinal = dict(zip((item.ordinal for item in items), ids, strict=True))
+    dead = [(by_ordinal[item.ordinal], item.error) for item in broken if item.error]
+    _bury(session, expansion.job_id, dead, seq)
+    delta = jobs.Delta(
+        expansion.job_id,
+        items=len(items),
+        pending=sum(item.countable for item in items),
+        total=sum(not item.countable for item in items),
+        dead=len(broken),
+        results=len(broken),
+        listed=listed,
+    )
+    jobs.advance(session, [delta])
+    notify(session, WORK)
+    return Expansion(expansion.job_id, expansion.input, expansion.options, cursor)
+
+
+def _copy(session: Session, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    connection: Any = session.connection().connection.driver_connection
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _copy_items(session: Session, job_id: UUID, items: Sequence[NewItem]) -> list[int]:
+    """Write the items; returns their ids, taken from the sequence so that their pages can be written as well."""
+    numbers = "SELECT nextval(pg_get_serial_sequence('items', 'id')) FROM generate_series(1, :count)"
+    ids = list(session.execute(text(numbers), {"count": len(items)}).scalars())
+    rows = [
+        (
+            item_id,
+            job_id,
+            item.ordinal,
+            item.bucket,
+            item.key,
+            item.etag,
+            item.version_id,
+            item.custom_id,
+            orjson.dumps(item.options).decode() if item.options else None,
+            _state(item).value,
+        )
+        for item_id, item in zip(ids, items, strict=True)
+    ]
+    columns = "id, job_id, ordinal, bucket, key, etag, version_id, custom_id, options, state"
+    _copy(session, f"COPY items ({columns}) FROM STDIN", rows)
+    return ids
+
+
+def _state(item: NewItem) -> ItemState:
+    if item.error is not None:
+        return ItemState.FAILED
+    return ItemState.PENDING if item.countable else ItemState.COUNTED
+
+
+def _copy_pages(session: Session, job_id: UUID, items: Sequence[NewItem], ids: Sequence[int]) -> None:
+    """Single-page items get their page at once."""
+    rows = [
+        (item_id, job_id, 1)
+        for item_id, item in zip(ids, items, strict=True)
+        if not item.countable and item.error is None
+    ]
+    if rows:
+        _copy(session, "COPY pages (item_id, job_id, number) FROM STDIN", rows)
+
+
+def _bury(session: Session, job_id: UUID, dead: Sequence[tuple[int, FleetError]], seq: int) -> None:
+    """Items that have no pages end as their page number 0, dead, each with an outcome after `seq`."""
+    if not dead:
+        return
+    query = """
+        INSERT INTO pages (item_id, job_id, number, state)
+        SELECT id, :job, 0, 'dead' FROM unnest(CAST(:items AS bigint[])) AS i(id) RETURNING item_id, id"""
+    values = {"job": job_id, "items": [item for item, _ in dead]}
+    page_ids = {row.item_id: row.id for row in session.execute(text(query), values)}
+    rows = [
+        outcomes.Outcome(
+            page_ids[item], job_id, n, 0, 0, PageState.DEAD, error.code, outcomes.error_body(error)
+        )
+        for n, (item, error) in enumerate(dead, seq + 1)
+    ]
+    outcomes.write(session, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingItem:
+    """An item whose pages are to be counted."""
+
+    id: int
+    job_id: UUID
+    bucket: str
+    key: str
+    etag: str | None
+    version_id: str | None
+    options: Mapping[str, Any]
+    """The item's own, over the job's."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedItem:
+    """What counting found: the pages that were asked for, or the error that stands for all of them."""
+
+    item: PendingItem
+    page_count: int = 0
+    numbers: Sequence[int] = ()
+    etag: str | None = None
+    version_id: str | None = None
+    error: FleetError | None = None
+
+
+def lease_items(session: Session, limit: int, seconds: float, *, per_job: int = 8) -> list[PendingItem]:
+    """Take items to count, a few of each job, so that a job of a million documents does not hold up the rest."""
+    query = """
+        UPDATE items i SET leased_until = now() + make_interval(secs => :seconds)
+        FROM (
+            SELECT x.id, j.options FROM jobs j CROSS JOIN LATERAL (
+                SELECT id FROM items
+                WHERE job_id = j.id AND state = 'pending' AND (leased_until IS NULL OR leased_until <= now())
+                ORDER BY id LIMIT :per_job FOR NO KEY UPDATE SKIP LOCKED
+            ) x
+            WHERE j.items_pending > 0 ORDER BY j.created_at LIMIT :limit
+        ) due
+        WHERE i.id = due.id
+        RETURNING i.id, i.job_id, i.bucket, i.key, i.etag, i.version_id,
+                  due.options || coalesce(i.options, '{}') AS options"""
+    values = {"limit": limit, "seconds": seconds, "per_job": per_job}
+    return [PendingItem(*row) for row in session.execute(text(query), values)]
+
+
+def postpone(session: Session, item_ids: Sequence[int], seconds: float) -> None:
+    """Count these later: the store did not answer."""
+    query = "UPDATE items SET leased_until = now() + make_interval(secs => :seconds) WHERE id = ANY(:ids)"
+    session.execute(text(query), {"ids": list(item_ids), "seconds": seconds})
+
+
+def counted(session: Session, found: Sequence[CountedItem]) -> None:
+    """Write the pages of counted items; an item counted twice, or of a canceled job, is left alone."""
+    held = jobs.lock(session, [c.item.job_id for c in found])
+    query = """
+        UPDATE items i SET state = f.state, page_count = f.page_count, leased_until = NULL,
+            etag = coalesce(i.etag, f.etag), version_id = coalesce(i.version_id, f.version_id)
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:counts AS integer[]),
+                    CAST(:etags AS text[]), CAST(:versions AS text[])) AS f(id, state, page_count, etag, version_id)
+        WHERE i.id = f.id AND i.state = 'pending' RETURNING i.id"""
+    values = {
+        "ids": [c.item.id for c in found],
+        "states": [(ItemState.FAILED if c.error else ItemState.COUNTED).value for c in found],
+        "counts": [c.page_count for c in found],
+        "etags": [c.etag for c in found],
+        "versions": [c.version_id for c in found],
+    }
+    ours = {row.id for row in session.execute(text(query), values)}
+    for job_id, job in sorted(held.items()):
+        mine = [c for c in found if c.item.job_id == job_id and c.item.id in ours]
+        if mine and job.accepts:
+            _add_pages(session, job_id, mine, job.result_seq)
+    notify(session, WORK)
+
+
+def _add_pages(session: Session, job_id: UUID, found: Sequence[CountedItem], seq: int) -> None:
+    rows = [(c.item.id, job_id, number) for c in found if c.error is None for number in c.numbers]
+    if rows:
+        _copy(session, "COPY pages (item_id, job_id, number) FROM STDIN", rows)
+    dead = [(c.item.id, c.error) for c in found if c.error is not None]
+    _bury(session, job_id, dead, seq)
+    delta = jobs.Delta(
+        job_id, pending=-len(found), total=len(rows) + len(dead), dead=len(dead), results=len(dead)
+    )
+    jobs.advance(session, [delta])

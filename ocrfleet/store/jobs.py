@@ -1,0 +1,281 @@
+"""Jobs: making, reading, locking and moving them; their counters change here and nowhere else."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from ocrfleet.errors import Canceled, FleetError, JobStateConflict, NotFound
+from ocrfleet.states import JOB_TERMINAL, JobState, Lane
+from ocrfleet.store.notify import CANCEL, JOB_DONE, WORK, notify
+from ocrfleet.tables import items, jobs, pages
+
+ACTIVE = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a caller asks for; `input` is kept as it came."""
+
+    id: UUID
+    tenant_id: UUID
+    task: str
+    input: Mapping[str, Any]
+    lane: Lane = Lane.BULK
+    prompt: str | None = None
+    options: Mapping[str, Any] | None = None
+    labels: Mapping[str, str] | None = None
+    priority: int = 0
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one transaction adds to a job's counters."""
+
+    job_id: UUID
+    items: int = 0
+    pending: int = 0
+    total: int = 0
+    succeeded: int = 0
+    dead: int = 0
+    canceled: int = 0
+    results: int = 0
+    listed: bool = False
+    """The input has been read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedJob:
+    """A job whose row this transaction holds."""
+
+    state: JobState
+    result_seq: int
+
+    @property
+    def accepts(self) -> bool:
+        """Whether results still count; those of a canceled or failed job don't."""
+        return self.state in ACTIVE
+
+
+def create(session: Session, job: NewJob) -> None:
+    """Add a job for the producer to expand."""
+    _insert(session, job)
+    notify(session, WORK)
+
+
+def create_single(session: Session, job: NewJob, *, bucket: str, key: str, etag: str) -> None:
+    """Add a job of one single-page item, expanded from the start (the interactive lane)."""
+    _insert(session, job, total=1, items_total=1, listed_at=text("now()"), expanded_at=text("now()"))
+    row = {"job_id": job.id, "ordinal": 0, "bucket": bucket, "key": key, "etag": etag}
+    counted = insert(items).values(**row, state="counted", page_count=1).returning(items.c.id)
+    item_id = session.execute(counted).scalar_one()
+    session.execute(insert(pages).values(item_id=item_id, job_id=job.id, number=1))
+    notify(session, WORK)
+
+
+def _insert(session: Session, job: NewJob, **values: Any) -> None:
+    row = asdict(job) | {"options": job.options or {}, "labels": job.labels or {}}
+    session.execute(insert(jobs).values(**row, **values))
+
+
+# The input may hold a thousand objects: it is told by their number.
+_SELECT = """
+SELECT j.id, j.tenant_id, j.state, j.outcome, j.lane, j.priority, j.task, j.prompt, j.labels, j.deadline, j.created_at,
+       j.started_at, j.finished_at, j.listed_at, j.expanded_at, j.items_total, j.items_pending, j.total, j.succeeded,
+       j.dead, j.canceled, j.result_seq, j.generation, j.error, j.throughput, f.dispatched, f.running, e.errors,
+       CASE WHEN j.input ? 'objects' THEN j.input - 'objects'
+            || jsonb_build_object('count', jsonb_array_length(j.input -> 'objects')) ELSE j.input END AS input,
+       j.total - j.succeeded - j.dead - j.canceled - f.dispatched - f.running AS ready
+FROM jobs j
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE p.state = 'dispatched') AS dispatched,
+           count(*) FILTER (WHERE p.state = 'running') AS running
+    FROM pages p WHERE p.job_id = j.id AND p.state IN ('dispatched', 'running')
+) f
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_object_agg(code, x.pages), '{}') AS errors FROM job_errors x
+    WHERE x.job_id = j.id AND x.pages > 0
+) e
+WHERE j.tenant_id = :tenant
+"""
+
+
+def get(session: Session, tenant_id: UUID, job_id: UUID) -> RowMapping | None:
+    """The job with all its counts, in one snapshot: they sum to `total` whatever runs beside it."""
+    query = text(_SELECT + " AND j.id = :job")
+    return session.execute(query, {"tenant": tenant_id, "job": job_id}).mappings().one_or_none()
+
+
+def listing(
+    session: Session,
+    tenant_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    state: JobState | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Sequence[RowMapping]:
+    """Jobs, newest first, from the one after `before` (created_at, id)."""
+    clauses = [_SELECT, "AND j.lane = 'bulk'"]
+    values: dict[str, Any] = {"tenant": tenant_id, "limit": limit}
+    if state:
+        clauses.append("AND j.state = :state")
+        values["state"] = state
+    if before:
+        clauses.append("AND (j.created_at, j.id) < (:created_at, :id)")
+        values |= {"created_at": before[0], "id": before[1]}
+    if labels:
+        pairs = [f"jsonb_build_object(CAST(:k{n} AS text), CAST(:v{n} AS text))" for n in range(len(labels))]
+        clauses.append(f"AND j.labels @> ({' || '.join(pairs)})")
+        for n, (key, value) in enumerate(labels.items()):
+            values |= {f"k{n}": key, f"v{n}": value}
+    clauses.append("ORDER BY j.created_at DESC, j.id DESC LIMIT :limit")
+    return session.execute(text("\n".join(clauses)), values).mappings().all()
+
+
+def ended(session: Session, job_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the jobs that are terminal: no more results come, unless one is redriven."""
+    query = text("SELECT id FROM jobs WHERE id = ANY(:ids) AND finished_at IS NOT NULL")
+    return set(session.execute(query, {"ids": list(job_ids)}).scalars())
+
+
+def lock(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, LockedJob]:
+    """Lock the jobs, ascending. Whoever moves pages out of `running` or `ready` takes these locks first."""
+    query = text("SELECT id, state, result_seq FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+    rows = session.execute(query, {"ids": sorted(set(job_ids))})
+    return {row.id: LockedJob(JobState(row.state), row.result_seq) for row in rows}
+
+
+# The only place where a job completes: the counters it decides on are the ones it writes.
+_ADVANCE = text("""
+UPDATE jobs j SET
+    items_total = n.items_total, items_pending = n.items_pending, total = n.total, succeeded = n.succeeded,
+    dead = n.dead, canceled = n.canceled, result_seq = n.result_seq, listed_at = n.listed_at,
+    expanded_at = n.expanded_at,
+    state = CASE WHEN NOT n.done OR j.finished_at IS NOT NULL THEN j.state
+                 WHEN j.state = 'canceling' THEN 'canceled' ELSE 'completed' END,
+    finished_at = CASE WHEN n.done THEN coalesce(j.finished_at, now()) ELSE j.finished_at END,
+    outcome = CASE WHEN NOT n.done OR j.finished_at IS NOT NULL THEN j.outcome
+                   WHEN n.succeeded = n.total THEN 'succeeded'
+                   WHEN n.succeeded = 0 THEN 'failed' ELSE 'partial' END
+FROM (
+    SELECT m.*, m.expanded_at IS NOT NULL AND m.succeeded + m.dead + m.canceled = m.total AS done
+    FROM (
+        SELECT o.id, o.items_total + d.items AS items_total, o.items_pending + d.pending AS items_pending,
+               o.total + d.total AS total, o.succeeded + d.succeeded AS succeeded, o.dead + d.dead AS dead,
+               o.canceled + d.canceled AS canceled, o.result_seq + d.results AS result_seq,
+               CASE WHEN d.listed THEN coalesce(o.listed_at, now()) ELSE o.listed_at END AS listed_at,
+               CASE WHEN (d.listed OR o.listed_at IS NOT NULL) AND o.items_pending + d.pending = 0
+                    THEN coalesce(o.expanded_at, now()) ELSE o.expanded_at END AS expanded_at
+        FROM jobs o JOIN unnest(
+            CAST(:job_id AS uuid[]), CAST(:items AS bigint[]), CAST(:pending AS bigint[]), CAST(:total AS bigint[]),
+            CAST(:succeeded AS bigint[]), CAST(:dead AS bigint[]), CAST(:canceled AS bigint[]),
+            CAST(:results AS bigint[]), CAST(:listed AS boolean[])
+        ) AS d(id, items, pending, total, succeeded, dead, canceled, results, listed) ON d.id = o.id
+    ) m
+) n
+WHERE j.id = n.id
+RETURNING j.id, j.lane, j.state
+""")
+
+
+def advance(session: Session, deltas: Sequence[Delta]) -> None:
+    """Add to the counters of jobs that this transaction has locked, one delta a job; complete what is done."""
+    columns = {f.name: [getattr(delta, f.name) for delta in deltas] for f in fields(Delta)}
+    for row in session.execute(_ADVANCE, columns):
+        if row.lane == Lane.INTERACTIVE and row.state in JOB_TERMINAL:
+            notify(session, JOB_DONE, str(row.id))
+
+
+def start(session: Session, job_ids: Sequence[UUID]) -> None:
+    """Mark jobs that are about to be dispatched for the first time as running."""
+    query = """
+        UPDATE jobs SET state = 'running', started_at = now() WHERE id IN (
+            SELECT id FROM jobs WHERE id = ANY(:ids) AND state = 'queued' ORDER BY id FOR NO KEY UPDATE
+        )"""
+    session.execute(text(query), {"ids": list(job_ids)})
+
+
+def cancel(session: Session, tenant_id: UUID, job_id: UUID, because: type[FleetError] = Canceled) -> JobState:
+    """Cancel: queued pages at once, running ones when their worker lets go.
+
+    Canceling twice is no error. NotFound for an unknown job, JobStateConflict for one that completed or failed.
+    """
+    values = {"job": job_id, "tenant": tenant_id, "code": because.code, "detail": because().detail}
+    known = text("SELECT 1 FROM jobs WHERE id = :job AND tenant_id = :tenant")
+    if session.execute(known, values).scalar() is None:
+        raise NotFound(f"there is no job {job_id}")
+    state = lock(session, [job_id])[job_id].state
+    if state in (JobState.CANCELING, JobState.CANCELED):
+        return state
+    if state not in ACTIVE:
+        raise JobStateConflict(f"the job is {state} and can no longer be canceled", state=state)
+    # Nothing more is expanded: what has been listed so far is the whole of it.
+    query = """
+        UPDATE jobs SET state = 'canceling', items_pending = 0, listed_at = coalesce(listed_at, now()),
+               error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
+        WHERE id = :job"""
+    session.execute(text(query), values)
+    advance(session, [Delta(job_id, canceled=_drop_queued(session, job_id))])
+    notify(session, CANCEL)
+    return JobState.CANCELING
+
+
+def fail(session: Session, job_id: UUID, error: FleetError) -> None:
+    """End a job whose expansion failed; pages already expanded that wait are canceled."""
+    if not lock(session, [job_id])[job_id].accepts:
+        return
+    canceled = _drop_queued(session, job_id)
+    query = """
+        UPDATE jobs SET state = 'failed', outcome = 'failed', finished_at = now(), canceled = canceled + :canceled,
+               error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
+        WHERE id = :job"""
+    values = {"job": job_id, "canceled": canceled, "code": error.code, "detail": error.detail}
+    session.execute(text(query), values)
+
+
+def _drop_queued(session: Session, job_id: UUID) -> int:
+    """Cancel what waits, pages and items that were still to be counted; returns the number of pages."""
+    session.execute(
+        text("UPDATE items SET state = 'failed' WHERE job_id = :job AND state = 'pending'"), {"job": job_id}
+    )
+    query = """
+        WITH queued AS (
+            SELECT id FROM pages WHERE job_id = :job AND state IN ('ready', 'dispatched') ORDER BY id FOR NO KEY UPDATE
+        )
+        UPDATE pages p SET state = 'canceled', since = now(), batch_id = NULL FROM queued q WHERE p.id = q.id
+        RETURNING 1"""
+    return len(session.execute(text(query), {"job": job_id}).all())
+
+
+def sample_throughput(session: Session, every: float) -> None:
+    """Renew each running job's pages/s (exponentially smoothed) if its sample is older than `every` seconds."""
+    query = """
+        WITH due AS (
+            SELECT id FROM jobs
+            WHERE state IN ('queued', 'running') AND coalesce(sampled_at, started_at) < now() - make_interval(secs => :every)
+            ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        )
+        UPDATE jobs j SET sampled_at = now(), sampled_done = s.done,
+               throughput = CASE WHEN j.throughput IS NULL THEN s.rate ELSE 0.6 * j.throughput + 0.4 * s.rate END
+        FROM (
+            SELECT id, succeeded + dead AS done, (succeeded + dead - sampled_done)
+                   / extract(epoch FROM now() - coalesce(sampled_at, started_at)) AS rate
+            FROM jobs WHERE id IN (SELECT id FROM due)
+        ) s
+        WHERE j.id = s.id"""
+    session.execute(text(query), {"every": every})
+
+
+def overdue(session: Session) -> list[tuple[UUID, UUID]]:
+    """Jobs whose deadline has passed, as (tenant, job)."""
+    query = """
+        SELECT tenant_id, id FROM jobs
+        WHERE deadline <= now() AND state IN ('queued', 'running', 'paused') ORDER BY id"""
+    return [(row.tenant_id, row.id) for row in session.execute(text(query))]

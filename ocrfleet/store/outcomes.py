@@ -1,0 +1,109 @@
+"""Outcomes, one per page, and the attempts that failed; the stream of a job's results."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from ocrfleet.errors import FleetError
+from ocrfleet.states import PageState
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A page's one outcome; `seq` is its place in the job's results."""
+
+    page_id: int
+    job_id: UUID
+    seq: int
+    fence: int
+    attempt: int
+    state: PageState
+    code: str | None
+    body: str
+
+
+_WRITE = text("""
+INSERT INTO outcomes AS o (page_id, job_id, seq, fence, attempt, state, code, body)
+SELECT page_id, job_id, seq, fence, attempt, state, code, CAST(body AS json) FROM unnest(
+    CAST(:page_id AS bigint[]), CAST(:job_id AS uuid[]), CAST(:seq AS bigint[]), CAST(:fence AS integer[]),
+    CAST(:attempt AS smallint[]), CAST(:state AS text[]), CAST(:code AS text[]), CAST(:body AS text[])
+) AS n(page_id, job_id, seq, fence, attempt, state, code, body)
+ON CONFLICT (page_id) DO UPDATE SET
+    seq = excluded.seq, fence = excluded.fence, attempt = excluded.attempt, state = excluded.state,
+    code = excluded.code, body = excluded.body, created_at = now()
+WHERE o.fence < excluded.fence
+""")
+
+_COUNT_ERRORS = text("""
+INSERT INTO job_errors AS e (job_id, code, pages)
+SELECT job_id, code, count(*) FROM unnest(CAST(:job_id AS uuid[]), CAST(:code AS text[])) AS n(job_id, code)
+GROUP BY job_id, code ORDER BY job_id, code
+ON CONFLICT (job_id, code) DO UPDATE SET pages = e.pages + excluded.pages
+""")
+
+
+def write(session: Session, rows: Sequence[Outcome]) -> None:
+    """Write outcomes; one that is there is replaced only by a higher fence. The jobs' rows are locked."""
+    if not rows:
+        return
+    session.execute(
+        _WRITE,
+        {
+            "page_id": [row.page_id for row in rows],
+            "job_id": [row.job_id for row in rows],
+            "seq": [row.seq for row in rows],
+            "fence": [row.fence for row in rows],
+            "attempt": [row.attempt for row in rows],
+            "state": [row.state.value for row in rows],
+            "code": [row.code for row in rows],
+            "body": [row.body for row in rows],
+        },
+    )
+    dead = [row for row in rows if row.code is not None]
+    if dead:
+        session.execute(
+            _COUNT_ERRORS, {"job_id": [row.job_id for row in dead], "code": [row.code for row in dead]}
+        )
+
+
+_STREAM = text("""
+SELECT o.seq, o.state, o.attempt, CAST(o.body AS text) AS body,
+       p.job_id, p.item_id, nullif(p.number, 0) AS page, i.custom_id, i.bucket, i.key
+FROM outcomes o JOIN pages p ON p.id = o.page_id JOIN items i ON i.id = p.item_id
+WHERE o.job_id = :job AND o.seq > :after ORDER BY o.seq LIMIT :limit
+""")
+
+
+def after(session: Session, job_id: UUID, seq: int, limit: int) -> Iterator[tuple[int, bytes]]:
+    """Up to `limit` outcomes after `seq`, each as (seq, its JSON line). The caller has checked the tenant."""
+    for row in session.execute(_STREAM, {"job": job_id, "after": seq, "limit": limit}):
+        yield row.seq, line(row)
+
+
+def line(row: Row[tuple[object, ...]]) -> bytes:
+    """A result or error line: the record's members, then the body's, spliced without parsing it."""
+    head = orjson.dumps(
+        {
+            "seq": row.seq,
+            "job_id": str(row.job_id),
+            "item_id": str(row.item_id),
+            "custom_id": row.custom_id,
+            "bucket": row.bucket,
+            "key": row.key,
+            "page": row.page,
+            "state": row.state,
+            "attempt": row.attempt,
+        }
+    )
+    body = row.body.encode()
+    return head[:-1] + (b"," + body[1:] if body != b"{}" else b"}") + b"\n"
+
+
+def error_body(error: FleetError) -> str:
+    """The body of a dead page's outcome."""
+    members = {"code": error.code, "retryable": error.retryable, "detail": error.detail, **error.extra}
+    return orjson.dumps({"error": members}).decode()

@@ -1,0 +1,63 @@
+"""Claiming: a worker leases pages by primary key, under the fences of its message."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+EXCLUSIVE_AFTER = 2
+"""Losses after which a page runs alone on its worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedPage:
+    """A page this worker leases, with all it needs to read it."""
+
+    id: int
+    fence: int
+    number: int
+    item_id: int
+    job_id: UUID
+    attempt: int
+    failures: int
+    losses: int
+    queued_ms: int
+    bucket: str
+    key: str
+    etag: str | None
+    version_id: str | None
+    page_count: int | None
+    """None: the item's pages are not known yet, since its name spoke of a single image."""
+    item_options: Mapping[str, Any] | None
+    task: str
+    prompt: str | None
+    options: Mapping[str, Any]
+
+
+_CLAIM = text("""
+WITH due AS (
+    SELECT p.id FROM pages p JOIN unnest(CAST(:ids AS bigint[]), CAST(:fences AS integer[])) AS d(id, fence)
+        ON p.id = d.id AND p.fence = d.fence
+    WHERE p.state = 'dispatched' ORDER BY p.id FOR NO KEY UPDATE OF p
+)
+UPDATE pages p SET state = 'running', incarnation = :incarnation, attempt = p.attempt + 1, since = now()
+FROM due, items i, jobs j
+WHERE p.id = due.id AND i.id = p.item_id AND j.id = p.job_id
+  AND j.state IN ('queued', 'running') AND (j.deadline IS NULL OR j.deadline > now())
+RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, p.attempt, p.failures, p.losses,
+    CAST(extract(epoch FROM now() - p.not_before) * 1000 AS integer) AS queued_ms,
+    i.bucket, i.key, i.etag, i.version_id, i.page_count, i.options AS item_options, j.task, j.prompt, j.options
+""")
+
+
+def claim(session: Session, incarnation: UUID, pages: Sequence[tuple[int, int]]) -> list[ClaimedPage]:
+    """Lease the pages still dispatched under these fences; the others are skipped."""
+    values = {
+        "ids": [page for page, _ in pages],
+        "fences": [fence for _, fence in pages],
+        "incarnation": incarnation,
+    }
+    return [ClaimedPage(*row) for row in session.execute(_CLAIM, values)]

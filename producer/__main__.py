@@ -1,0 +1,124 @@
+"""`python -m producer`: expands and counts here, and dispatches and sweeps in a process of its own.
+
+The two are apart so that a long expansion never delays the dispatcher by a held interpreter lock.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from ocrfleet import blobs, db, telemetry
+from ocrfleet.blobs import Blobs
+from ocrfleet.errors import FleetError
+from ocrfleet.processes import die_with_parent
+from ocrfleet.settings import Settings, settings
+from producer.count import Counter
+from producer.expand import Expander
+from producer.leader import Leader
+
+log = structlog.get_logger()
+
+INTERACTIVE_PREFIX = "interactive/"
+_CLEAN_EVERY = 600.0
+_AFTER_ERROR = 1.0
+
+
+def clean_interactive(store: Blobs, bucket: str, now: datetime) -> int:
+    """Remove synchronous inputs that are more than an hour old (their keys begin with the hour)."""
+    newest = f"{INTERACTIVE_PREFIX}{now - timedelta(hours=2):%Y%m%d%H}0"
+    removed = 0
+    for info in store.scan(bucket, INTERACTIVE_PREFIX):
+        if info.key >= newest:
+            break
+        store.remove(bucket, info.key)
+        removed += 1
+    return removed
+
+
+def expand(config: Settings, stop: threading.Event) -> None:
+    """Expand and count until `stop`."""
+    database = db.connect(config, "ocrfleet-producer")
+    store = blobs.connect(config)
+    expander, counter = Expander(config, database, store), Counter(config, database, store)
+    threads = [
+        threading.Thread(target=_loop, args=(expander.step, config.poll_interval, stop), name="expand"),
+        threading.Thread(target=_loop, args=(counter.step, config.poll_interval, stop), name="count"),
+    ]
+    for thread in threads:
+        thread.start()
+    next_cleaning = time.monotonic() + _CLEAN_EVERY
+    while not stop.wait(1.0):
+        if time.monotonic() >= next_cleaning:
+            next_cleaning = time.monotonic() + _CLEAN_EVERY
+            try:
+                clean_interactive(store, config.bucket, datetime.now(UTC))
+            except FleetError as exc:
+                log.warning("cleaning_failed", code=exc.code, error=exc.detail)
+    for thread in threads:
+        thread.join()
+    counter.close()
+    database.close()
+
+
+def _loop(step: Callable[[], object], poll: float, stop: threading.Event) -> None:
+    """Run a step again and again, without a pause while it finds work."""
+    while not stop.is_set():
+        try:
+            worked = step()
+        except Exception:
+            log.exception("step_failed")
+            stop.wait(_AFTER_ERROR)
+            continue
+        if not worked:
+            stop.wait(poll)
+
+
+def main(argv: list[str]) -> int:
+    """`dispatch` is the child's role; without one, both run."""
+    config = settings()
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: object) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    if argv[1:] == ["dispatch"]:
+        telemetry.configure(config, "producer-dispatch")
+        Leader(config).run(stop)
+        return 0
+    telemetry.configure(config, "producer")
+    worker = threading.Thread(target=expand, args=(config, stop), name="producer")
+    worker.start()
+    code = _supervise(stop)
+    stop.set()
+    worker.join()
+    return code
+
+
+def _supervise(stop: threading.Event) -> int:
+    """Keep the dispatcher's process running; from the main thread, whose end is what ends the child."""
+    while not stop.is_set():
+        child = subprocess.Popen(
+            [sys.executable, "-m", "producer", "dispatch"],
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 (one system call)
+        )
+        while child.poll() is None and not stop.wait(0.2):
+            pass
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+        elif not stop.is_set():
+            log.error("dispatcher_died", code=child.returncode)
+            stop.wait(0.5)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

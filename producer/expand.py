@@ -1,0 +1,82 @@
+"""Expansion: reads a job's input outside any transaction and writes it in chunks under a moving cursor."""
+
+import time
+
+import structlog
+
+from ocrfleet.blobs import Blobs
+from ocrfleet.db import Database
+from ocrfleet.errors import CallerError, FleetError, Internal, NeverError
+from ocrfleet.settings import Settings
+from ocrfleet.store import expansion, jobs
+from ocrfleet.store.expansion import Expansion, LeaseLost
+from producer.inputs import read
+
+log = structlog.get_logger()
+
+LEASE_SECONDS = 30.0
+TURN_SECONDS = 2.0
+"""After this long the next job has its turn, so that a million lines do not hold up ten."""
+_RETRY_AFTER = 3.0
+_MAX_FAULTS = 5
+
+
+class Expander:
+    """Expands leased jobs; any number of producers may do so at once."""
+
+    def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
+        self._chunk = settings.expand_chunk
+        self._database = database
+        self._blobs = blobs
+        self._faults: dict[str, int] = {}
+
+    def step(self) -> bool:
+        """Give one job its turn; False if none waits for expansion."""
+        with self._database.transaction() as session:
+            leased = expansion.lease(session, LEASE_SECONDS)
+        if leased is None:
+            return False
+        try:
+            self._expand(leased)
+        except LeaseLost:
+            log.info("expansion_lease_lost", job_id=str(leased.job_id))
+        except (CallerError, NeverError) as exc:
+            self._fail(leased, exc)
+        except FleetError as exc:
+            log.warning("expansion_postponed", job_id=str(leased.job_id), code=exc.code, error=exc.detail)
+            self._release(leased, _RETRY_AFTER)
+        except Exception as exc:
+            # One job's fault must not stop the others' expansion.
+            log.exception("expansion_fault", job_id=str(leased.job_id))
+            self._fault(leased, exc)
+        return True
+
+    def _expand(self, leased: Expansion) -> None:
+        until = time.monotonic() + TURN_SECONDS
+        for chunk in read(self._blobs, leased, self._chunk):
+            with self._database.transaction() as session:
+                leased = expansion.write(
+                    session, leased, chunk.cursor, chunk.items, listed=chunk.last, seconds=LEASE_SECONDS
+                )
+            if not chunk.last and time.monotonic() >= until:
+                self._release(leased, 0.0)
+                return
+        self._faults.pop(str(leased.job_id), None)
+
+    def _release(self, leased: Expansion, after: float) -> None:
+        with self._database.transaction() as session:
+            expansion.release(session, leased.job_id, after)
+
+    def _fail(self, leased: Expansion, error: FleetError) -> None:
+        log.warning("expansion_failed", job_id=str(leased.job_id), code=error.code, error=error.detail)
+        with self._database.transaction() as session:
+            jobs.fail(session, leased.job_id, error)
+
+    def _fault(self, leased: Expansion, exc: Exception) -> None:
+        """Our own fault, or the database's: tried again a few times before the job fails with `internal`."""
+        job = str(leased.job_id)
+        self._faults[job] = self._faults.get(job, 0) + 1
+        if self._faults[job] < _MAX_FAULTS:
+            self._release(leased, _RETRY_AFTER)
+        else:
+            self._fail(leased, Internal(f"the expansion failed {_MAX_FAULTS} times: {exc!r}"))

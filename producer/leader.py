@@ -1,0 +1,101 @@
+"""Leadership: a session advisory lock. The session is the leadership: who loses it can write nothing more."""
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from ocrfleet.db import driver_url
+from ocrfleet.settings import Settings
+from ocrfleet.store import dispatch
+from ocrfleet.store.notify import WORK
+from producer.broker import Broker, BrokerUnavailable
+from producer.dispatch import Dispatcher
+from producer.sweep import Sweeper
+
+log = structlog.get_logger()
+
+LOCK = 0x6F637264  # "ocrd"
+_STANDBY = 0.5
+_AFTER_ERROR = 0.5
+
+
+class Leader:
+    """One candidate. `run` dispatches and sweeps while it holds the lock, and stands by while it does not."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # A frozen leader must lose its lock by the server's own clock, and never wait long for a row.
+        timeout = int(settings.leader_timeout * 1000)
+        options = f"-c idle_session_timeout={timeout} -c idle_in_transaction_session_timeout={timeout} -c lock_timeout=2000"
+        self._engine = create_engine(
+            driver_url(settings.database_url),
+            poolclass=pool.NullPool,
+            connect_args={
+                "application_name": "ocrfleet-leader",
+                "connect_timeout": 5,
+                "options": options,
+                "tcp_user_timeout": timeout,
+            },
+        )
+        self._broker = Broker(settings)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`: lead, or stand by; a lost session only means another try."""
+        while not stop.is_set():
+            try:
+                with self._engine.connect() as connection:
+                    if self._acquire(connection):
+                        log.info("leading")
+                        self._lead(connection, stop)
+            except DBAPIError as exc:
+                log.warning("leadership_lost", error=str(exc.orig))
+            stop.wait(_STANDBY)
+        self._broker.close()
+        self._engine.dispose()
+
+    def _acquire(self, connection: Connection) -> bool:
+        with connection.begin():
+            if not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar():
+                return False
+            connection.execute(text(f"LISTEN {WORK}"))
+        return True
+
+    def _lead(self, connection: Connection, stop: threading.Event) -> None:
+        @contextmanager
+        def transaction() -> Generator[Session]:
+            with Session(connection, autoflush=False) as session, session.begin():
+                yield session
+
+        dispatcher = Dispatcher(self._settings, self._broker, transaction)
+        sweeper = Sweeper(self._settings, self._broker, transaction)
+        next_sweep = 0.0
+        while not stop.is_set():
+            try:
+                if time.monotonic() >= next_sweep:
+                    sweeper.sweep()
+                    next_sweep = time.monotonic() + self._settings.sweep_interval
+                if dispatcher.round() == 0:
+                    with transaction() as session:
+                        ready_in = dispatch.next_ready(session)
+                    self._wait(connection, ready_in)
+            except BrokerUnavailable:
+                self._wait(connection, _AFTER_ERROR)
+            except DBAPIError as exc:
+                if exc.connection_invalidated:
+                    raise
+                log.warning("round_failed", error=str(exc.orig))
+                self._wait(connection, _AFTER_ERROR)
+
+    def _wait(self, connection: Connection, seconds: float | None) -> None:
+        """Until a notification, the next backoff's end, or the next poll."""
+        poll = self._settings.poll_interval
+        driver: Any = connection.connection.driver_connection
+        for _ in driver.notifies(timeout=min(poll, seconds if seconds is not None else poll), stop_after=1):
+            pass

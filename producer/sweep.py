@@ -1,0 +1,73 @@
+"""The sweeper: returns what dead workers held and what the broker lost; keeps throughput and deadlines."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import structlog
+from sqlalchemy.orm import Session
+
+from ocrfleet.errors import DeadlineExceeded
+from ocrfleet.settings import Settings
+from ocrfleet.states import Lane
+from ocrfleet.store import dispatch, jobs, sweep, workers
+from producer.broker import Broker, BrokerUnavailable
+
+log = structlog.get_logger()
+
+RESTART_SUSPICION = 3.0
+"""Seconds after a restart of the broker during which what was dispatched before counts as lost."""
+SAMPLE_EVERY = 3.0
+FORGET_AFTER = 3600.0
+
+
+class Sweeper:
+    """Runs on the leader only. Every sweep repeats its conditions in the statements that write."""
+
+    def __init__(
+        self, settings: Settings, broker: Broker, transaction: Callable[[], AbstractContextManager[Session]]
+    ) -> None:
+        self._timeout = settings.heartbeat_timeout
+        self._broker = broker
+        self._transaction = transaction
+        self._run_id: str | None = None
+        self._suspect_until = 0.0
+
+    def sweep(self) -> None:
+        """One pass over leases, messages, deadlines and samples, each in its own short transaction."""
+        with self._transaction() as session:
+            swept = sweep.leases(session, self._timeout)
+        if swept.lost or swept.unheld or swept.poisoned:
+            log.warning("leases_swept", lost=swept.lost, unheld=swept.unheld, poisoned=swept.poisoned)
+        self._sweep_messages()
+        with self._transaction() as session:
+            late = jobs.overdue(session)
+        for tenant_id, job_id in late:
+            with self._transaction() as session:
+                jobs.cancel(session, tenant_id, job_id, DeadlineExceeded)
+        with self._transaction() as session:
+            jobs.sample_throughput(session, SAMPLE_EVERY)
+            workers.forget(session, FORGET_AFTER)
+
+    def _sweep_messages(self) -> None:
+        try:
+            run_id, empty = self._broker.status()
+        except BrokerUnavailable:
+            # Nothing can be said about its messages; once it is back, its run id tells.
+            return
+        if self._run_id not in (None, run_id):
+            log.warning("broker_restarted", run_id=run_id)
+            self._suspect_until = time.monotonic() + RESTART_SUSPICION
+        self._run_id = run_id
+        with self._transaction() as session:
+            capacity = dispatch.capacity(session, self._timeout)
+            pages = dispatch.load(session)[Lane.BULK].pages
+            returned = sweep.messages(
+                session,
+                self._timeout,
+                queue_empty=empty,
+                broker_restarted=time.monotonic() < self._suspect_until,
+                drain_seconds=pages / capacity.pages_per_second if capacity.pages_per_second else 0.0,
+            )
+        if returned:
+            log.warning("messages_lost", pages=returned, queue_empty=empty)

@@ -1,0 +1,1 @@
+"""The Celery worker: one per device, with one engine each."""

@@ -1,0 +1,96 @@
+"""The seam between the fleet and a model: one page in, its text and regions out.
+
+The runner knows `Engine` and nothing of what is behind it. It calls everything on its own event loop.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocrfleet.states import Lane
+
+Pixels = NDArray[np.uint8]
+"""An upright page, (height, width, 3), RGB, C-contiguous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A line of text; `box` is x0, y0, x1, y1 in pixels of the page that was given."""
+
+    text: str
+    box: tuple[int, int, int, int]
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One page to recognise."""
+
+    request_id: str
+    """Unique among the requests in flight; `abort` takes it."""
+    task: str
+    pixels: Pixels | None
+    """None for an engine with `reads_pixels` False."""
+    lane: Lane = Lane.BULK
+    """Interactive pages go before bulk ones that have not begun."""
+    prompt: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """What the engine made of a page."""
+
+    text: str
+    markdown: str | None = None
+    regions: list[Region] | None = None
+    fields: dict[str, Any] | None = None
+    language: str | None = None
+    warnings: tuple[str, ...] = ()
+    usage: Mapping[str, int] = field(default_factory=dict[str, int])
+    finish_reason: str = "stop"
+    rotation: int = 0
+    """Degrees clockwise by which the engine turned the page to read it; boxes and the result's image size are
+    those of the turned, upright page."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine is, for the record and for the dispatcher."""
+
+    name: str
+    model: str
+    revision: str
+    tasks: tuple[str, ...]
+    in_flight: int
+    """How many pages it wants at once."""
+
+
+class Engine(Protocol):
+    """A model behind the seam. Errors raised are `FleetError`s: `EngineCrashed`, `EngineOom`, …"""
+
+    reads_pixels: bool
+    """False: the runner skips fetch and decode (only the null engine, for measurements)."""
+
+    async def start(self) -> EngineInfo:
+        """Load the model; the worker takes no message before this returns."""
+        ...
+
+    async def recognize(self, request: PageRequest) -> PageResult:
+        """Read one page. Cancelling the awaiting task, like `abort`, stops the work on it."""
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """Stop the work on a request; unknown ids are ignored."""
+        ...
+
+    async def healthy(self) -> bool:
+        """Whether further pages may succeed; False makes the worker leave with its engine exit code."""
+        ...
+
+    async def stop(self) -> None:
+        """Free the device and end every process that `start` began."""
+        ...

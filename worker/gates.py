@@ -1,0 +1,72 @@
+"""Who may run when: pages wait for the engine by lane, and a suspected page waits until it is alone."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from ocrfleet.states import Lane
+
+
+class PageGate:
+    """At most `capacity` pages between fetch and settle; interactive ones enter first. For one event loop."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
+        self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {
+            Lane.INTERACTIVE: deque(),
+            Lane.BULK: deque(),
+        }
+
+    async def enter(self, lane: Lane) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[lane].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                # Its turn came together with its cancellation: pass it on.
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        for waiting in self._waiting.values():
+            while waiting:
+                turn = waiting.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    return
+        self._free += 1
+
+
+class BatchGate:
+    """Batches share the worker; an exclusive one waits for the others to end and keeps new ones out."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._shared = 0
+        self._exclusive = 0  # waiting or inside
+
+    @contextmanager
+    def enter(self, *, exclusive: bool) -> Generator[None]:
+        with self._changed:
+            if exclusive:
+                self._changed.wait_for(lambda: self._exclusive == 0)
+                self._exclusive = 1
+                self._changed.wait_for(lambda: self._shared == 0)
+            else:
+                self._changed.wait_for(lambda: self._exclusive == 0)
+                self._shared += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                if exclusive:
+                    self._exclusive = 0
+                else:
+                    self._shared -= 1
+                self._changed.notify_all()

@@ -1,0 +1,78 @@
+"""From what the engine gave to what the record keeps: the body of a result line, free of characters it refuses."""
+
+from typing import Any
+
+import orjson
+
+from ocrfleet.catalogue import TASKS
+from ocrfleet.store.pages import ClaimedPage
+from worker.decode import Loaded
+from worker.engines.base import EngineInfo, PageResult, Region
+
+REMOVED = "control_characters_removed"
+
+
+def body(
+    page: ClaimedPage, engine: EngineInfo, loaded: Loaded | None, result: PageResult, infer_ms: int
+) -> str:
+    """The page's members of its result line, as JSON."""
+    members: dict[str, Any] = {
+        "text": result.text,
+        "markdown": result.markdown,
+        "regions": None if result.regions is None else [_region(region) for region in result.regions],
+        "fields": result.fields,
+        "language": result.language,
+        "warnings": [*(loaded.warnings if loaded else ()), *result.warnings],
+        "usage": dict(result.usage),
+        "timings_ms": {"queue": page.queued_ms, **_load_timings(loaded), "infer": infer_ms},
+        "image": _image(loaded, result),
+        "engine": engine.name,
+        "model": engine.model,
+        "revision": engine.revision,
+        "task": page.task,
+        "task_version": TASKS[page.task].version,
+        "cache": "miss",
+    }
+    return _dump(members)
+
+
+def _region(region: Region) -> dict[str, Any]:
+    return {"text": region.text, "box": region.box, "confidence": region.confidence}
+
+
+def _load_timings(loaded: Loaded | None) -> dict[str, int]:
+    return {"fetch": loaded.fetch_ms, "decode": loaded.decode_ms} if loaded else {}
+
+
+def _image(loaded: Loaded | None, result: PageResult) -> dict[str, Any] | None:
+    if loaded is None:
+        return None
+    height, width = loaded.pixels.shape[:2]
+    if result.rotation % 180:
+        width, height = height, width
+    return {"width": width, "height": height, "sha256": loaded.sha256, "rotation": result.rotation}
+
+
+def _dump(members: dict[str, Any]) -> str:
+    """JSON that Postgres takes: no NUL, no lone surrogate; the rare text that has one is cleaned and marked."""
+    try:
+        dumped = orjson.dumps(members)
+    except TypeError:
+        dumped = None  # a lone surrogate
+    if dumped is not None and b"\\u0000" not in dumped:
+        return dumped.decode()
+    cleaned = _clean(members)
+    cleaned["warnings"].append(REMOVED)
+    return orjson.dumps(cleaned).decode()
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
+    if isinstance(value, str):
+        return value.replace("\x00", "").encode("utf-8", "ignore").decode()
+    if isinstance(value, dict):
+        members: dict[Any, Any] = value  # type: ignore[assignment]
+        return {_clean(key): _clean(member) for key, member in members.items()}
+    if isinstance(value, list | tuple):
+        entries: list[Any] = list(value)  # type: ignore[arg-type]
+        return [_clean(entry) for entry in entries]
+    return value

@@ -1,0 +1,240 @@
+"""The runner: one per process. It owns the engine, leads each page from claim to settle, and says so in heartbeats.
+
+Celery's threads hand it batches and wait; the engine runs on the runner's own event loop; fetch and decode run on
+threads ahead of the engine. There is no barrier: pages of any batch, job and tenant are in the engine together.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import orjson
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from ocrfleet.blobs import Blobs
+from ocrfleet.db import Database
+from ocrfleet.errors import EmptyOutput, FleetError, InferenceTimeout, Internal, UnknownTask
+from ocrfleet.messages import PageBatch
+from ocrfleet.settings import Settings
+from ocrfleet.states import Lane, PageState
+from ocrfleet.store import outcomes, pages
+from ocrfleet.store.pages import EXCLUSIVE_AFTER, ClaimedPage
+from ocrfleet.store.settle import Settlement
+from worker import results, retry
+from worker.decode import Loaded, Loader
+from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult
+from worker.gates import BatchGate, PageGate
+from worker.settle import BatchTracker, Completer, Finished, Rate
+
+log = structlog.get_logger()
+
+_AHEAD = 4
+"""Pages fetched and decoded beyond what the engine wants, so that it never waits for one."""
+_INTERACTIVE_THREADS = 2
+_CLAIM_TRIES, _CLAIM_PAUSE = 3, 0.5
+
+
+class Runner:
+    """Built and started before the worker takes its first message."""
+
+    def __init__(self, settings: Settings, database: Database, blobs: Blobs, engine: Engine) -> None:
+        self.incarnation: UUID = uuid4()
+        self.rate = Rate()
+        self.in_flight = 0
+        self.last_error: str | None = None
+        self._settings = settings
+        self._database = database
+        self._engine = engine
+        self._loader = Loader(settings, blobs)
+        self._completer = Completer(database)
+        self._gate = BatchGate()
+        self._held: dict[int, BatchTracker] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._draining = False
+        self._chance = random.Random()  # noqa: S311 (jitter)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="runner", daemon=True)
+        # Interactive pages do not queue behind bulk ones for a thread.
+        self._threads = {
+            Lane.BULK: ThreadPoolExecutor(settings.fetch_threads, "bulk"),
+            Lane.INTERACTIVE: ThreadPoolExecutor(_INTERACTIVE_THREADS, "interactive"),
+        }
+        self.info: EngineInfo
+
+    def start(self) -> EngineInfo:
+        """Start the engine; it raises what the engine raises."""
+        self._thread.start()
+        self._completer.start()
+        self.info = asyncio.run_coroutine_threadsafe(self._engine.start(), self._loop).result()
+        self._pages = PageGate(self.info.in_flight + _AHEAD)
+        return self.info
+
+    def run(self, batch: PageBatch) -> int:
+        """Claim a batch and lead its pages to their settlement; blocks, returns how many were ours."""
+        # Registered first: from now on the heartbeats say that the batch is here.
+        self._held[batch.batch_id] = BatchTracker(0)
+        try:
+            with self._gate.enter(exclusive=batch.exclusive):
+                claimed = [] if self._draining else self._claim(batch)
+                tracker = self._held[batch.batch_id] = BatchTracker(len(claimed))
+                self._loop.call_soon_threadsafe(self._spawn, claimed, batch.lane, tracker)
+                tracker.wait()
+            return len(claimed)
+        finally:
+            self._held.pop(batch.batch_id, None)
+
+    def held(self) -> list[int]:
+        """Ids of the batches received and not yet settled."""
+        return list(self._held)
+
+    def healthy(self) -> bool:
+        """Whether the engine can go on."""
+        return asyncio.run_coroutine_threadsafe(self._engine.healthy(), self._loop).result()
+
+    def abort(self, page_ids: list[int]) -> None:
+        """Stop pages whose job is being canceled."""
+        for page_id in page_ids:
+            self._loop.call_soon_threadsafe(self._cancel, page_id)
+
+    def drain(self) -> None:
+        """Take nothing new; pages that the engine has not begun after `drain_timeout` go back at no cost."""
+        self._draining = True
+        timer = threading.Timer(self._settings.drain_timeout, self._cancel_all)
+        timer.daemon = True
+        timer.start()
+
+    def stop(self) -> None:
+        """After the last batch: settle what is left, stop the engine."""
+        self._cancel_all()
+        for threads in self._threads.values():
+            threads.shutdown(cancel_futures=True)
+        asyncio.run_coroutine_threadsafe(self._engine.stop(), self._loop).result()
+        self._completer.stop(timeout=self._settings.drain_timeout)
+        self._loader.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def _claim(self, batch: PageBatch) -> list[ClaimedPage]:
+        for left in reversed(range(_CLAIM_TRIES)):
+            try:
+                with self._database.transaction() as session:
+                    return pages.claim(session, self.incarnation, batch.pages)
+            except DBAPIError as exc:
+                # A commit whose answer was lost leaves pages running that we do not know of: the sweeper finds
+                # that our heartbeats do not name them.
+                log.warning("claim_failed", batch_id=batch.batch_id, error=str(exc.orig), tries_left=left)
+                time_left = _CLAIM_PAUSE if left else 0.0
+                threading.Event().wait(time_left)
+        return []
+
+    def _cancel(self, page_id: int) -> None:
+        if task := self._tasks.get(page_id):
+            task.cancel()
+
+    def _cancel_all(self) -> None:
+        self._draining = True
+        self._loop.call_soon_threadsafe(lambda: [self._cancel(page_id) for page_id in list(self._tasks)])
+
+    def _spawn(self, claimed: list[ClaimedPage], lane: Lane, tracker: BatchTracker) -> None:
+        for page in claimed:
+            task = self._loop.create_task(self._lead(page, lane, tracker))
+            self._tasks[page.id] = task
+
+    async def _lead(self, page: ClaimedPage, lane: Lane, tracker: BatchTracker) -> None:
+        """One page from claim to the completer's queue; whatever happens, it is settled."""
+        try:
+            settlement = await self._recognize(page, lane)
+        except asyncio.CancelledError:
+            # Canceled job or drain: the store turns `ready` into `canceled` where the job is.
+            settlement = self._settlement(page, PageState.READY)
+        except FleetError as exc:
+            settlement = self._failed(page, exc)
+        except Exception as exc:
+            log.exception("page_failed", page_id=page.id, job_id=str(page.job_id))
+            settlement = self._failed(page, Internal(f"{type(exc).__name__}: {exc}"))
+        self._tasks.pop(page.id, None)
+        self._completer.put(Finished(settlement, tracker.done))
+        self.rate.count()
+
+    async def _recognize(self, page: ClaimedPage, lane: Lane) -> Settlement:
+        await self._pages.enter(lane)
+        self.in_flight += 1
+        try:
+            if page.task not in self.info.tasks:
+                can = ", ".join(self.info.tasks)
+                raise UnknownTask(f"the engine {self.info.name} can do {can}, not {page.task!r}")
+            loaded: Loaded | None = None
+            if self._engine.reads_pixels:
+                loaded = await self._loop.run_in_executor(self._threads[lane], self._loader.load, page)
+            started = time.monotonic()
+            result = await self._infer(page, lane, loaded)
+            infer_ms = round((time.monotonic() - started) * 1000)
+        finally:
+            self.in_flight -= 1
+            self._pages.leave()
+        body = results.body(page, self.info, loaded, result, infer_ms)
+        settlement = self._settlement(page, PageState.SUCCEEDED)
+        return replace(settlement, body=body, page_count=loaded.page_count if loaded else None)
+
+    async def _infer(self, page: ClaimedPage, lane: Lane, loaded: Loaded | None) -> PageResult:
+        request = PageRequest(
+            request_id=f"{page.id}-{page.fence}",
+            task=page.task,
+            pixels=loaded.pixels if loaded else None,
+            lane=lane,
+            prompt=page.prompt,
+            options={**page.options, **(page.item_options or {})},
+        )
+        limit = self._settings.inference_timeout
+        try:
+            async with asyncio.timeout(limit):
+                result = await self._engine.recognize(request)
+        except TimeoutError as exc:
+            await self._engine.abort(request.request_id)
+            raise InferenceTimeout(f"the page took longer than {limit:g} s", limit=limit) from exc
+        except asyncio.CancelledError:
+            await self._engine.abort(request.request_id)
+            raise
+        if (
+            not result.text
+            and result.markdown is None
+            and result.fields is None
+            and "blank_page" not in result.warnings
+        ):
+            raise EmptyOutput("the engine found no text, and did not call the page blank")
+        return result
+
+    def _failed(self, page: ClaimedPage, error: FleetError) -> Settlement:
+        self.last_error = f"{error.code}: {error.detail}"
+        verdict = retry.decide(error, attempt=page.attempt, failures=page.failures, chance=self._chance)
+        kept = replace(
+            self._settlement(page, PageState.DEAD),
+            code=error.code,
+            detail=error.detail,
+            parameters=orjson.dumps({"task": page.task}).decode(),
+        )
+        if isinstance(verdict, retry.Dead):
+            return replace(kept, body=outcomes.error_body(error), failed=not error.free)
+        return replace(kept, state=PageState.READY, delay=verdict.delay, failed=verdict.charged)
+
+    def _settlement(self, page: ClaimedPage, state: PageState) -> Settlement:
+        return Settlement(
+            page_id=page.id,
+            fence=page.fence,
+            job_id=page.job_id,
+            item_id=page.item_id,
+            attempt=page.attempt,
+            state=state,
+            incarnation=self.incarnation,
+            exclusive=page.losses >= EXCLUSIVE_AFTER,
+        )
