@@ -19,7 +19,7 @@ help: ## List these targets
 
 .PHONY: demo
 demo: $(EMBEDDED) ## Run real OCR over samples/ through the whole system, print the texts and the failures
-	$(BIN)/ocrfleet run samples/*.{jpg,pdf,png,tif} --out out/demo --expect samples/expected.json
+	$(BIN)/ocrfleet run samples/ --out out/demo --expect tools/samples/expected.json
 
 .PHONY: up
 up: $(EMBEDDED) ## Start everything on this machine, with Flower, and print the addresses and the key

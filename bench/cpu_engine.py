@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Round:
     cpu_seconds: float
 
 
-def _start_bare(ready: Any) -> None:
+def _start_bare(ready: Barrier) -> None:
     os.nice(NICE)
     cv2.setNumThreads(1)
     _bare["ocr"] = RapidOCR(params=PARAMS)

@@ -34,7 +34,9 @@ _PARSE_EN = (
     "ignoring headers and footers. Tables should be expressed in HTML format, formulas in the document should "
     "be represented using LaTeX format, and the parsing should be organized according to the reading order."
 )
-_SPOTTING_EN = "Detect and recognize text in the image, and output the text coordinates in a formatted manner."
+_SPOTTING_EN = (
+    "Detect and recognize text in the image, and output the text coordinates in a formatted manner."
+)
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -50,3 +52,9 @@ TASKS: dict[str, Task] = {
         Task("parse", 1, OutputKind.MARKDOWN, "The document as Markdown.", _PARSE_ZH, _PARSE_EN),
     )
 }  # fmt: skip
+
+ENGINE_TASKS: dict[str, tuple[str, ...]] = {
+    "null": tuple(TASKS),
+    "rapidocr": ("text", "spotting", "parse"),
+}
+"""What each engine can do, for when none is alive to tell; one that is not named here can do all."""

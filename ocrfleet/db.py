@@ -3,10 +3,15 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import orjson
+import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, text
+from psycopg.types.array import ListBinaryDumper
+from psycopg.types.json import set_json_loads
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
 from ocrfleet.settings import Settings
@@ -23,17 +28,34 @@ def driver_url(url: str) -> str:
     return f"postgresql+psycopg://{rest}"
 
 
+def tune(engine: Engine) -> Engine:
+    """Make the driver fast where this system is hot: arrays of JSON texts, and small JSON columns.
+
+    psycopg escapes every quote of a text array by a regular expression; its binary arrays need none. That was half
+    of a worker's time at the null engine's speed.
+    """
+
+    def on_connect(connection: "psycopg.Connection[Any]", _record: object) -> None:
+        connection.adapters.register_dumper(list, ListBinaryDumper)
+        set_json_loads(orjson.loads, connection)
+
+    event.listen(engine, "connect", on_connect)
+    return engine
+
+
 class Database:
     """A pool of connections. `application` names them in pg_stat_activity."""
 
     def __init__(self, url: str, *, application: str, pool_size: int = 8) -> None:
         self.url = driver_url(url)
-        self.engine: Engine = create_engine(
-            self.url,
-            pool_size=pool_size,
-            max_overflow=pool_size,
-            pool_pre_ping=True,
-            connect_args={"application_name": application, "connect_timeout": 5},
+        self.engine = tune(
+            create_engine(
+                self.url,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,
+                connect_args={"application_name": application, "connect_timeout": 5},
+            )
         )
 
     @contextmanager

@@ -35,6 +35,8 @@ class FleetError(Exception):
 
     def __init__(self, detail: str = "", **extra: Any) -> None:
         super().__init__(detail or self.code)
+        # Postgres takes neither NUL nor lone surrogates, which foreign messages may have.
+        detail = detail.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
         self.detail = detail or (self.__doc__ or self.code).strip().splitlines()[0]
         self.extra = extra
         """Further members of the problem document, such as `limit`, `actual`, `line`, `retry_after`."""

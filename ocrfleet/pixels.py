@@ -21,7 +21,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     """The loaded image in mode RGB, turned by its EXIF orientation; the same object if there is nothing to do."""
     turn = _UPRIGHT.get(_orientation(image))
     rgb = _to_rgb(image)
-    return rgb.transpose(turn) if turn else rgb
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:

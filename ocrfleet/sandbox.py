@@ -21,7 +21,15 @@ from typing import Any, Self
 import numpy as np
 
 from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, MediaType, Pixels, sniff
-from ocrfleet.errors import BY_CODE, CorruptFile, EmptyFile, Internal, RenderTimeout, TooManyPages
+from ocrfleet.errors import (
+    BY_CODE,
+    CorruptFile,
+    EmptyFile,
+    Internal,
+    RenderTimeout,
+    TooManyPages,
+    UnsupportedMediaType,
+)
 
 RECYCLE_AFTER = 500
 """Requests after which a child makes way for a fresh one, with whatever it leaked."""
@@ -72,11 +80,15 @@ class Sandbox:
         return Counted(media_type, pages)
 
     def render(self, path: Path, page: int, password: str | None = None) -> Decoded:
-        """A page (from 1) as upright pixels: a PDF page drawn, a TIFF frame or any other image decoded.
+        """A page (from 1) of a PDF or TIFF as upright pixels; other types are for `decode_image`.
 
         The clock of `render_timeout` starts when a child takes the request, not while it waits for one.
         """
-        request = _request("render", path, _media_type(path), password)
+        media_type = _media_type(path)
+        # The children may start no threads, which the decoders of HEIF and AVIF need.
+        if media_type not in COUNTED:
+            raise UnsupportedMediaType(f"A file of type {media_type} is decoded, not rendered.")
+        request = _request("render", path, media_type, password)
         header, pixels = self._ask({**request, "page": page})
         if pixels is None:
             raise Internal("The sandbox answered without pixels.")

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import pypdfium2  # pyright: ignore[reportMissingTypeStubs]
 import pypdfium2.raw  # pyright: ignore[reportMissingTypeStubs]
@@ -31,6 +31,9 @@ MAX_PAGE_SIDE = 20_000
 """Pixels to which the long side of a huge PDF page is reduced, whatever its area."""
 
 
+_Answer = tuple[dict[str, Any], memoryview | None]
+
+
 class Reader:
     """Answers requests; the page buffer is kept, since its page faults cost as much as an easy page."""
 
@@ -38,32 +41,32 @@ class Reader:
         self._limits = limits
         self._buffer = (ctypes.c_ubyte * 0)()
 
-    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]:
+    def answer(self, request: dict[str, Any]) -> _Answer:
         """A header, and the pixels that follow it."""
-        path, kind = Path(request["path"]), MediaType(request["media_type"])
         try:
-            with path.open("rb") as file, foreign_errors():
-                if request["verb"] == "count":
-                    is_pdf = kind is MediaType.PDF
-                    return {
-                        "pages": _count_pdf(path, request["password"]) if is_pdf else count_tiff(file)
-                    }, None
-                if kind is MediaType.PDF:
-                    return self._render_pdf(path, request["page"], request["password"])
-                size = path.stat().st_size
-                decoded = decode_file(file, kind, size, request["page"] - 1, self._limits)
-                height, width, _ = decoded.pixels.shape
-                header = {
-                    "width": width,
-                    "height": height,
-                    "frames": decoded.frames,
-                    "warnings": decoded.warnings,
-                }
-                return header, decoded.pixels.data.cast("B")
+            with Path(request["path"]).open("rb") as file, foreign_errors():
+                return (
+                    self._count(file, request) if request["verb"] == "count" else self._render(file, request)
+                )
         except FleetError as exc:
             return {"error": exc.code, "detail": exc.detail, "extra": exc.extra}, None
 
-    def _render_pdf(self, path: Path, number: int, password: str | None) -> tuple[dict[str, Any], memoryview]:
+    def _count(self, file: IO[bytes], request: dict[str, Any]) -> _Answer:
+        if request["media_type"] == MediaType.TIFF:
+            return {"pages": count_tiff(file)}, None
+        with _open_pdf(Path(request["path"]), request["password"]) as document:
+            return {"pages": len(document)}, None
+
+    def _render(self, file: IO[bytes], request: dict[str, Any]) -> _Answer:
+        path, number = Path(request["path"]), int(request["page"])
+        if request["media_type"] == MediaType.PDF:
+            return self._render_pdf(path, number, request["password"])
+        decoded = decode_file(file, MediaType.TIFF, path.stat().st_size, number - 1, self._limits)
+        height, width, _ = decoded.pixels.shape
+        header = {"width": width, "height": height, "frames": decoded.frames, "warnings": decoded.warnings}
+        return header, decoded.pixels.data.cast("B")
+
+    def _render_pdf(self, path: Path, number: int, password: str | None) -> _Answer:
         with _open_pdf(path, password) as document:
             frames = len(document)
             if not 1 <= number <= frames:
@@ -117,7 +120,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _confine(limits: Limits) -> None:
-    for kind, limit in (
+    for kind, wanted in (
         (resource.RLIMIT_AS, limits.sandbox_memory),
         (resource.RLIMIT_CPU, int(RECYCLE_AFTER * limits.render_timeout) + 1),
         (resource.RLIMIT_CORE, 0),
@@ -125,6 +128,9 @@ def _confine(limits: Limits) -> None:
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_NPROC, 0),
     ):
+        _, hard = resource.getrlimit(kind)
+        # We may be confined already, and must not ask for more.
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(kind, (limit, limit))
 
 
@@ -149,11 +155,6 @@ def _refusal(code: int, password: str | None) -> FleetError:
     if code == raw.FPDF_ERR_FILE:
         return EmptyFile("The document has no pages.")
     return CorruptFile("The file is no PDF that can be read.")
-
-
-def _count_pdf(path: Path, password: str | None) -> int:
-    with _open_pdf(path, password) as document:
-        return len(document)
 
 
 def _scale(width: float, height: float, limits: Limits) -> float:

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """Unfinished interactive pages per live worker; above it the API answers 503 no_capacity."""
     max_inline_objects: int = 1000
     max_prompt_chars: int = 8000
+    max_request_bytes: int = 8 * 1024 * 1024
+    """Of any request body but that of POST /v1/ocr."""
 
     # Input limits
     max_object_bytes: int = 200 * 1024 * 1024
@@ -72,6 +74,8 @@ class Settings(BaseSettings):
     decode_threads: int = 2
     decode_processes: int = 2
     drain_timeout: float = 30.0
+    engine_process_pages: int = 1000
+    """Engine `rapidocr`: pages after which a process makes way for a fresh one, with whatever it leaked."""
     document_cache_bytes: int = 256 * 1024 * 1024
     """Documents kept on a worker's disk after their last page, beside those in use."""
     null_latency: float = 0.0

@@ -142,8 +142,12 @@ def _checked(raw: bytes, line: int) -> dict[str, Any]:
         raise _invalid(line, f"is longer than {MAX_LINE} bytes", limit=MAX_LINE)
     try:
         given = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError as exc:
+        orjson.dumps(given)  # deeper nesting can be read than written
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as exc:
         raise _invalid(line, f"is not JSON: {exc}") from exc
+    # Of two backslashes the second is no escape.
+    if b"\\u0000" in raw.replace(b"\\\\", b""):
+        raise _invalid(line, "has a NUL character, which no record can hold")
     if not isinstance(given, dict):
         raise _invalid(line, "is not a JSON object")
     members = cast("dict[str, Any]", given)
@@ -165,6 +169,10 @@ def _fault(members: Mapping[str, Any]) -> str | None:
             return f"has a `{name}` that is no string"
     if not isinstance(members.get("options", {}), dict | None):
         return "has `options` that are no object"
+    options: Mapping[str, Any] = members.get("options") or {}
+    for name in ("pages", "password"):
+        if not isinstance(options.get(name, ""), str | None):
+            return f"has an option `{name}` that is no string"
     return None
 
 

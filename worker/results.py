@@ -62,7 +62,8 @@ def _dump(members: dict[str, Any]) -> str:
     if dumped is not None and b"\\u0000" not in dumped:
         return dumped.decode()
     cleaned = _clean(members)
-    cleaned["warnings"].append(REMOVED)
+    if orjson.dumps(cleaned) != dumped:  # not so where a backslash before "u0000" was read on the page
+        cleaned["warnings"].append(REMOVED)
     return orjson.dumps(cleaned).decode()
 
 

@@ -53,7 +53,7 @@ class Runner:
         self._loader = Loader(settings, blobs)
         self._completer = Completer(database)
         self._gate = BatchGate()
-        self._held: dict[int, BatchTracker] = {}
+        self._held: list[int] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._draining = False
         self._chance = random.Random()  # noqa: S311 (jitter)
@@ -76,17 +76,17 @@ class Runner:
 
     def run(self, batch: PageBatch) -> int:
         """Claim a batch and lead its pages to their settlement; blocks, returns how many were ours."""
-        # Registered first: from now on the heartbeats say that the batch is here.
-        self._held[batch.batch_id] = BatchTracker(0)
+        # Registered first: from now on the heartbeats say that the batch is here. A repeated message stands twice.
+        self._held.append(batch.batch_id)
         try:
             with self._gate.enter(exclusive=batch.exclusive):
                 claimed = [] if self._draining else self._claim(batch)
-                tracker = self._held[batch.batch_id] = BatchTracker(len(claimed))
+                tracker = BatchTracker(len(claimed))
                 self._loop.call_soon_threadsafe(self._spawn, claimed, batch.lane, tracker)
                 tracker.wait()
             return len(claimed)
         finally:
-            self._held.pop(batch.batch_id, None)
+            self._held.remove(batch.batch_id)
 
     def held(self) -> list[int]:
         """Ids of the batches received and not yet settled."""
@@ -139,7 +139,8 @@ class Runner:
 
     def _cancel(self, page_id: int) -> None:
         if task := self._tasks.get(page_id):
-            task.cancel()
+            # After its first step: a task canceled before it would never enter `_lead`, and nobody settle its page.
+            self._loop.call_soon(task.cancel)
 
     def _cancel_all(self) -> None:
         self._draining = True
@@ -183,8 +184,8 @@ class Runner:
             self.in_flight -= 1
             self._pages.leave()
         body = results.body(page, self.info, loaded, result, infer_ms)
-        settlement = self._settlement(page, PageState.SUCCEEDED)
-        return replace(settlement, body=body, page_count=loaded.page_count if loaded else None)
+        page_count = loaded.page_count if loaded else None
+        return self._settlement(page, PageState.SUCCEEDED, body, page_count)
 
     async def _infer(self, page: ClaimedPage, lane: Lane, loaded: Loaded | None) -> PageResult:
         request = PageRequest(
@@ -227,7 +228,9 @@ class Runner:
             return replace(kept, body=outcomes.error_body(error), failed=not error.free)
         return replace(kept, state=PageState.READY, delay=verdict.delay, failed=verdict.charged)
 
-    def _settlement(self, page: ClaimedPage, state: PageState) -> Settlement:
+    def _settlement(
+        self, page: ClaimedPage, state: PageState, body: str = "{}", page_count: int | None = None
+    ) -> Settlement:
         return Settlement(
             page_id=page.id,
             fence=page.fence,
@@ -235,6 +238,8 @@ class Runner:
             item_id=page.item_id,
             attempt=page.attempt,
             state=state,
+            body=body,
+            page_count=page_count,
             incarnation=self.incarnation,
             exclusive=page.losses >= EXCLUSIVE_AFTER,
         )

@@ -78,13 +78,14 @@ class Completer:
                 log.warning("settle_postponed", pages=len(settlements), error=str(exc.orig))
                 self._give_up.wait(delay)
                 delay = min(_BACKOFF_CAP, delay * 2)
-            except DBAPIError as exc:
+            # Any other failure lies in the data of some page, and must not end this thread.
+            except Exception as exc:  # noqa: BLE001
                 self._split(settlements, exc)
                 return
             else:
                 return
 
-    def _split(self, settlements: Sequence[Settlement], exc: DBAPIError) -> None:
+    def _split(self, settlements: Sequence[Settlement], exc: Exception) -> None:
         """The database refuses the data of some page: halve until only that page fails."""
         if len(settlements) > 1:
             middle = len(settlements) // 2
@@ -92,8 +93,9 @@ class Completer:
             self._settle(settlements[middle:])
             return
         (settlement,) = settlements
-        error = Internal(f"the database refused the result: {exc.orig}")
-        log.error("settle_refused", page_id=settlement.page_id, error=str(exc.orig))
+        reason = exc.orig if isinstance(exc, DBAPIError) else exc
+        error = Internal(f"the database refused the result: {reason}")
+        log.error("settle_refused", page_id=settlement.page_id, error=error.detail)
         failed = replace(
             settlement,
             state=PageState.DEAD,
@@ -107,7 +109,7 @@ class Completer:
         try:
             with self._database.transaction() as session:
                 settle(session, [failed])
-        except DBAPIError:
+        except Exception:
             # Its lease brings it back; there is nothing further to say about it here.
             log.exception("settle_failed", page_id=settlement.page_id)
 

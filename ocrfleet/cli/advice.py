@@ -19,6 +19,7 @@ ADVICE = {
     "storage_unavailable": "look whether the object store runs and has disk space: ocrfleet doctor",
     "engine_oom": "free memory, or use fewer engine processes: --device cpu:1",
     "inference_timeout": "scale the image down, or raise OCRFLEET_INFERENCE_TIMEOUT",
+    "empty_output": "look at the page: there may be nothing to read; if there is, scan it again, larger",
     "deadline_exceeded": "submit it again with a later deadline",
 }
 OTHER = "run it again; if it fails again, see the log under the job's id"

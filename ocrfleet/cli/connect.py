@@ -73,7 +73,7 @@ def place(settings: Settings) -> Generator[Place]:
             yield Place(client, blobs.connect(known), known.bucket)
     finally:
         if fleet:
-            say("stopping the fleet")
+            say("stopping the fleet (Ctrl-C: without waiting for the pages under way)")
             fleet.stop()
 
 

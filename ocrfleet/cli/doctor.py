@@ -25,6 +25,7 @@ from ocrfleet.client import Client, UnreachableError
 from ocrfleet.embedded.state import State
 from ocrfleet.errors import FleetError, StartFailed
 from ocrfleet.settings import Settings, child_environment, settings
+from ocrfleet.states import WorkerState
 
 GIB = 1024**3
 DISK, MEMORY = 3 * GIB, 2 * GIB
@@ -199,7 +200,8 @@ def _postgres(known: Settings) -> str:
 def _broker(known: Settings) -> str:
     connection: Any = redis.Redis.from_url(known.broker_url, socket_connect_timeout=3, socket_timeout=3)  # pyright: ignore[reportUnknownMemberType]
     try:
-        return f"version {connection.info('server')['redis_version']}"
+        said = connection.info("server")
+        return f"{said.get('server_name', 'redis')} {said.get('valkey_version', said['redis_version'])}"
     finally:
         connection.close()
 
@@ -211,4 +213,5 @@ def _store(known: Settings) -> str:
 
 def _api(known: Settings) -> str:
     with Client(known.url, known.api_key.get_secret_value(), attempts=1) as client:
-        return f"{len(client.fleet()['workers'])} workers"
+        ready = sum(worker["state"] == WorkerState.READY for worker in client.fleet()["workers"])
+        return f"{ready} workers ready"

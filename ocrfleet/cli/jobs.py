@@ -46,16 +46,16 @@ def ls(
         for job in jobs:
             put_json(job)
         return
-    rows = [["id", "state", "task", "pages", "done", "failed", "created"]]
-    for job in jobs:
-        counts = (job["counts"]["total"], progress.finished_pages(job), job["counts"]["dead"])
-        numbers = [f"{count:,}" for count in counts]
-        rows.append(
-            (job["id"], job["outcome"] or job["state"], job["task"], *numbers, job["created_at"][:19])
-        )
+    rows = [["id", "state", "task", "pages", "done", "failed", "created"], *map(_row, jobs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(job: Job) -> list[str]:
+    counts = job["counts"]
+    numbers = [f"{count:,}" for count in (counts["total"], progress.finished_pages(job), counts["dead"])]
+    return [job["id"], job["outcome"] or job["state"], job["task"], *numbers, job["created_at"][:19]]
 
 
 @app.command("show")

@@ -83,13 +83,14 @@ def note(job: Job) -> str:
     counts = job["counts"]
     parts = [f"{job['throughput']:.1f} pages/s"] if job["throughput"] else []
     if job["eta"]:
-        parts.append(f"ETA {duration(job['eta']['low_seconds'])} to {duration(job['eta']['high_seconds'])}")
+        low, high = duration(job["eta"]["low_seconds"]), duration(job["eta"]["high_seconds"])
+        parts.append(f"ETA {low}" if low == high else f"ETA {low} to {high}")
+    elif job["blocked_on"]:
+        parts.append(f"blocked: {job['blocked_on'].replace('_', ' ')}")
     elif job["eta_reason"] and job["state"] not in JOB_TERMINAL:
         parts.append(f"no ETA: {job['eta_reason']}")
     if counts["dead"]:
         parts.append(f"{counts['dead']:,} failed")
-    if job["blocked_on"]:
-        parts.append(f"waits for {job['blocked_on']}")
     return ", ".join(parts)
 
 

@@ -93,7 +93,8 @@ def carry_out_order(order: Order, config: Settings, places: Places) -> Exit:
     ]
     run_id = record.identify(paths, order.task, options, config.engine, str(order.expect))
     with record.hold(config.state, run_id) as folder:
-        folder.stdin.write_bytes(stdin)
+        if STDIN in order.paths:
+            folder.stdin.write_bytes(stdin)
         if not folder.job_id:
             _files(order, folder)  # a wrong path is told before anything starts
         with places(config) as place, progress.display() as screen:

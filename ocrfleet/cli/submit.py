@@ -157,14 +157,13 @@ def _dry_run(job_input: JobInput, config: Settings, *, json: bool) -> Exit:
 @contextmanager
 def _objects(job_input: JobInput, config: Settings) -> Generator[Iterator[tuple[str, int]]]:
     """(address, bytes if they are known) of every object."""
-    store = blobs.connect(config)
     match job_input["type"]:
         case "objects":
             yield ((f"{S3}{one.get('bucket')}/{one['key']}", 0) for one in job_input["objects"])
         case "prefix":
-            yield _listed(store, job_input)
+            yield _listed(blobs.connect(config), job_input)
         case "manifest":
-            with store.stream(job_input["bucket"], job_input["key"]) as stream:
+            with blobs.connect(config).stream(job_input["bucket"], job_input["key"]) as stream:
                 lines = manifest_lines(_lines(stream.chunks), job_input["bucket"])
                 yield ((f"{S3}{one.get('bucket', job_input['bucket'])}/{one['key']}", 0) for one in lines)
 

@@ -14,7 +14,6 @@ from ocrfleet.embedded.supervisor import Process
 from ocrfleet.errors import StartFailed
 from ocrfleet.settings import child_environment
 
-MIGRATE = "from ocrfleet import db, settings; db.migrate(settings.settings())"
 FLOWER = ("celery", "-A", "worker.app", "flower", "--address=127.0.0.1", "--read_only=True")
 RANKS = {"worker": 0, "producer": 1, "api": 1, "flower": 1}
 DRAIN = 35.0
@@ -83,6 +82,8 @@ class Fleet:
         lock = self.state.lock()
         try:
             processes = [*self._servers(), *self._ours()]
+            # Made before the state is saved: clients read it there.
+            _ = self.environment
             self.state.save()
             self._process = self._supervise(processes, lock, timeout)
         finally:
@@ -131,7 +132,7 @@ class Fleet:
             return []
         migrate = Process(
             name="migrate",
-            argv=[sys.executable, "-c", MIGRATE],
+            argv=[sys.executable, "-m", "ocrfleet.embedded.prepare"],
             cwd=str(self.state.root),
             after=[name for name in self.urls if name == "postgres"],
             once=True,

@@ -17,7 +17,7 @@ def is_ready(probe: str, pid: int) -> bool:
             return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
         if url.scheme == "redis":
             return b"+PONG" in _ask(url.hostname, url.port, f"AUTH {url.password}\r\nPING\r\nQUIT\r\n")
-        return b" 200 " in _ask(url.hostname, url.port, f"GET {url.path} HTTP/1.0\r\n\r\n")[:16]
+        return b" 200 " in _ask(url.hostname, url.port, f"GET {url.path}?{url.query} HTTP/1.0\r\n\r\n")[:16]
     except OSError:
         return False
 

@@ -116,8 +116,12 @@ def s3(state: State, bucket: str) -> Process:
             "GOMEMLIMIT": "256MiB",
         },
         cwd=str(home),
-        # It listens before it has made the bucket, which the filer shows.
-        ready=[f"http://127.0.0.1:{port}/healthz", f"http://127.0.0.1:{port + 3}/buckets/{bucket}/"],
+        # It listens before it has made the bucket, which the filer shows, or has room, which the master assigns.
+        ready=[
+            f"http://127.0.0.1:{port}/healthz",
+            f"http://127.0.0.1:{port + 1}/dir/assign?collection={bucket}",
+            f"http://127.0.0.1:{port + 3}/buckets/{bucket}/",
+        ],
         stop_signal=signal.SIGKILL,
         rank=SERVERS,
         url=f"http://127.0.0.1:{port}",

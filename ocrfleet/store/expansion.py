@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from psycopg.errors import UniqueViolation
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -137,7 +138,11 @@ def _copy_items(session: Session, job_id: UUID, items: Sequence[NewItem]) -> lis
         for item_id, item in zip(ids, items, strict=True)
     ]
     columns = "id, job_id, ordinal, bucket, key, etag, version_id, custom_id, options, state"
-    _copy(session, f"COPY items ({columns}) FROM STDIN", rows)
+    try:
+        _copy(session, f"COPY items ({columns}) FROM STDIN", rows)
+    except UniqueViolation as exc:
+        # Another producer wrote this chunk at the same moment, and committed first.
+        raise LeaseLost from exc
     return ids
 
 
@@ -163,13 +168,26 @@ def _bury(session: Session, job_id: UUID, dead: Sequence[tuple[int, FleetError]]
     if not dead:
         return
     query = """
-        INSERT INTO pages (item_id, job_id, number, state)
-        SELECT id, :job, 0, 'dead' FROM unnest(CAST(:items AS bigint[])) AS i(id) RETURNING item_id, id"""
-    values = {"job": job_id, "items": [item for item, _ in dead]}
+        WITH buried AS (
+            INSERT INTO pages (item_id, job_id, number, state, attempt)
+            SELECT id, :job, 0, 'dead', 1 FROM unnest(CAST(:items AS bigint[])) AS i(id) RETURNING item_id, id
+        ), kept AS (
+            INSERT INTO attempts (page_id, fence, attempt, code, detail)
+            SELECT b.id, 0, 1, e.code, e.detail FROM buried b JOIN unnest(
+                CAST(:items AS bigint[]), CAST(:codes AS text[]), CAST(:details AS text[])
+            ) AS e(item_id, code, detail) USING (item_id)
+        )
+        SELECT item_id, id FROM buried"""
+    values = {
+        "job": job_id,
+        "items": [item for item, _ in dead],
+        "codes": [error.code for _, error in dead],
+        "details": [error.detail for _, error in dead],
+    }
     page_ids = {row.item_id: row.id for row in session.execute(text(query), values)}
     rows = [
         outcomes.Outcome(
-            page_ids[item], job_id, n, 0, 0, PageState.DEAD, error.code, outcomes.error_body(error)
+            page_ids[item], job_id, n, 0, 1, PageState.DEAD, error.code, outcomes.error_body(error)
         )
         for n, (item, error) in enumerate(dead, seq + 1)
     ]

@@ -234,6 +234,7 @@ def fail(session: Session, job_id: UUID, error: FleetError) -> None:
     canceled = _drop_queued(session, job_id)
     query = """
         UPDATE jobs SET state = 'failed', outcome = 'failed', finished_at = now(), canceled = canceled + :canceled,
+               items_pending = 0,
                error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
         WHERE id = :job"""
     values = {"job": job_id, "canceled": canceled, "code": error.code, "detail": error.detail}

@@ -45,6 +45,6 @@ async def payloads(url: str, channel: str, application: str) -> AsyncGenerator[s
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
                 async for notification in connection.notifies():
                     yield notification.payload
-        except psycopg.OperationalError as exc:
+        except psycopg.Error as exc:
             log.warning("listen_failed", channel=channel, error=str(exc))
         await asyncio.sleep(1.0)

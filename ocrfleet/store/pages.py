@@ -43,12 +43,13 @@ WITH due AS (
         ON p.id = d.id AND p.fence = d.fence
     WHERE p.state = 'dispatched' ORDER BY p.id FOR NO KEY UPDATE OF p
 )
-UPDATE pages p SET state = 'running', incarnation = :incarnation, attempt = p.attempt + 1, since = now()
+UPDATE pages p SET state = 'running', incarnation = :incarnation, since = now(),
+    attempt = least(p.attempt + 1, 32767)
 FROM due, items i, jobs j
 WHERE p.id = due.id AND i.id = p.item_id AND j.id = p.job_id
   AND j.state IN ('queued', 'running') AND (j.deadline IS NULL OR j.deadline > now())
 RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, p.attempt, p.failures, p.losses,
-    CAST(extract(epoch FROM now() - p.not_before) * 1000 AS integer) AS queued_ms,
+    CAST(least(extract(epoch FROM now() - p.not_before) * 1000, 2147483647) AS integer) AS queued_ms,
     i.bucket, i.key, i.etag, i.version_id, i.page_count, i.options AS item_options, j.task, j.prompt, j.options
 """)
 

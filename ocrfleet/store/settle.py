@@ -62,7 +62,7 @@ FROM unnest(
     CAST(:lost AS integer[]), CAST(:swept AS boolean[]), CAST(:delays AS float[])
 ) AS s(id, fence, state, failed, lost, swept, delay)
 WHERE p.id = s.id AND p.fence = s.fence AND p.state = 'running' AND (NOT s.swept OR {LEASE_VOID})
-RETURNING p.id
+RETURNING p.id, p.fence
 """)
 
 
@@ -84,13 +84,14 @@ def settle(session: Session, settlements: Sequence[Settlement], lease_timeout: f
         "delays": [s.delay for s in decided],
         "timeout": lease_timeout,
     }
-    ours = {row.id for row in session.execute(_APPLY, values)}
-    settled = [s for s in decided if s.page_id in ours]
+    # By fence as well: one flush may hold a page twice, under the lease it lost and under its newer one.
+    ours = {(row.id, row.fence) for row in session.execute(_APPLY, values)}
+    settled = [s for s in decided if (s.page_id, s.fence) in ours]
     if not settled:
-        return ours
+        return set()
     _record(session, settled, {job_id: job.result_seq for job_id, job in held.items()})
     notify(session, WORK)
-    return ours
+    return {s.page_id for s in settled}
 
 
 def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, int]) -> None:

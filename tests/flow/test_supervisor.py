@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -37,9 +38,15 @@ threading.Event().wait()
 """
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One state folder for all tests: making a Postgres cluster takes its time."""
+    return tmp_path_factory.mktemp("state")
+
+
 @pytest.fixture
-def fleet(tmp_path: Path) -> Generator[Fleet]:
-    with Fleet(tmp_path / "state", services=()) as fleet:
+def fleet(folder: Path) -> Generator[Fleet]:
+    with Fleet(folder, services=()) as fleet:
         yield fleet
 
 
@@ -73,7 +80,8 @@ def serves(name: str, fleet: Fleet) -> bool:
             with redis.Redis.from_url(fleet.urls[name]) as client:
                 client.ping()
         else:
-            store(fleet).ping()
+            store(fleet).put("ocr", "probe.txt", b"probe", "text/plain")
+            store(fleet).fetch("ocr", "probe.txt", max_bytes=10)
     except (psycopg.OperationalError, redis.ConnectionError, errors.StorageUnavailable):
         return False
     return True
@@ -94,32 +102,32 @@ def test_each_server_that_is_killed_comes_back_at_its_address_with_its_data(flee
     assert store(fleet).fetch("ocr", "kept.jpg", max_bytes=10).data == b"kept"
 
 
-def test_stop_leaves_no_process_and_the_next_start_finds_all_as_it_was(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, services=())
+def test_stop_leaves_no_process_and_the_next_start_finds_all_as_it_was(folder: Path) -> None:
+    fleet = Fleet(folder, services=())
     fleet.start()
     first, processes = dict(fleet.urls), family(fleet.supervisor)
     assert {"postgres", "valkey", "s3"} == set(fleet.pids)
     fleet.stop()
     assert not [process for process in processes if process.is_running()]
     assert fleet.pids == {}
-    with Fleet(tmp_path, services=()) as again:
+    with Fleet(folder, services=()) as again:
         assert again.urls == first
         assert all(serves(name, again) for name in again.urls)
 
 
-def test_a_killed_supervisor_leaves_no_process_and_a_folder_that_starts_again(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, services=())
+def test_a_killed_supervisor_leaves_no_process_and_a_folder_that_starts_again(folder: Path) -> None:
+    fleet = Fleet(folder, services=())
     fleet.start()
     processes = family(fleet.supervisor)
     processes[0].kill()
     assert all_end(processes[1:])
     fleet.stop()
-    with Fleet(tmp_path, services=()) as again:
+    with Fleet(folder, services=()) as again:
         assert all(serves(name, again) for name in again.urls)
 
 
-def test_a_killed_owner_leaves_no_process(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as owner:
+def test_a_killed_owner_leaves_no_process(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE) as owner:
         assert owner.stdout
         processes = family(int(owner.stdout.readline()))
         assert len(processes) > 3
@@ -135,7 +143,7 @@ def test_a_folder_has_one_owner(fleet: Fleet) -> None:
 
 def test_what_does_not_start_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, services=("producer",), extra=NOWHERE)
-    with pytest.raises(errors.StartFailed, match="(?s)migrate did not start.*mysql"):
+    with pytest.raises(errors.StartFailed, match=r"(?s)migrate did not start.*mysql"):
         fleet.start()
     assert fleet.supervisor is None
 
@@ -193,16 +201,16 @@ def test_a_child_that_dies_at_once_again_and_again_is_restarted_ever_later(tmp_p
     with supervised(tmp_path, hasty="date +%s.%N >> starts"):
         wait_for(lambda: len(lines(tmp_path / "starts")) >= 5)
     starts = [float(line) for line in lines(tmp_path / "starts")]
-    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert gaps[1:4] == sorted(gaps[1:4])
     assert gaps[3] > 1
 
 
 @pytest.mark.parametrize("how", ["end of file", "SIGTERM"])
 def test_children_stop_by_rank_and_one_that_will_not_is_killed(tmp_path: Path, how: str) -> None:
-    said = "trap 'echo {0} >> order; exit' TERM; echo {0} >> up; while :; do sleep 0.05; done"
+    said = "trap 'sleep {1}; echo {0} >> order; exit' TERM; echo {0} >> up; while :; do sleep 0.05; done"
     stubborn = "trap '' TERM; echo stubborn >> up; while :; do sleep 0.05; done"
-    scripts = {"worker": said.format("worker"), "stubborn": stubborn, "server": said.format("server")}
+    scripts = {"worker": said.format("worker", 0.5), "stubborn": stubborn, "server": said.format("server", 0)}
     with supervised(tmp_path, **scripts) as supervisor:
         wait_for(lambda: len(lines(tmp_path / "up")) == 3)
         processes = family(supervisor.pid)

@@ -7,7 +7,10 @@ import zlib
 from typing import Any
 
 import numpy as np
+import pillow_heif
 from PIL import Image
+
+from ocrfleet.documents import MediaType
 
 _PAD = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
 
@@ -33,6 +36,37 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8))
 
 
+def heif(*images: Image.Image) -> bytes:
+    out = io.BytesIO()
+    file = pillow_heif.from_pillow(images[0])
+    for image in images[1:]:
+        file.add_from_pillow(image)
+    file.save(out, quality=90)
+    return out.getvalue()
+
+
+def several(kind: str, **options: Any) -> bytes:
+    return encoded(corner(), kind, save_all=True, append_images=[noise(60, 40)], **options)
+
+
+FILES: dict[str, tuple[bytes, MediaType]] = {
+    "jpeg": (encoded(corner(), "JPEG"), MediaType.JPEG),
+    "mpo": (several("MPO"), MediaType.JPEG),
+    "png": (encoded(corner(), "PNG"), MediaType.PNG),
+    "tiff": (encoded(corner(), "TIFF"), MediaType.TIFF),
+    "big endian tiff": (encoded(corner().convert("L"), "TIFF", big_tiff=True), MediaType.TIFF),
+    "webp": (encoded(corner(), "WEBP", lossless=True), MediaType.WEBP),
+    "bmp": (encoded(corner(), "BMP"), MediaType.BMP),
+    "gif": (encoded(corner(), "GIF"), MediaType.GIF),
+    "jp2": (encoded(corner(), "JPEG2000"), MediaType.JPEG2000),
+    "j2k": (encoded(corner(), "JPEG2000", no_jp2=True), MediaType.JPEG2000),
+    "heif": (heif(corner()), MediaType.HEIF),
+    "avif": (encoded(corner(), "AVIF", quality=90), MediaType.AVIF),
+    "ppm": (encoded(corner(), "PPM"), MediaType.PPM),
+    "pgm": (encoded(corner().convert("L"), "PPM"), MediaType.PPM),
+}
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds one byte of pixels."""
 
@@ -53,11 +87,17 @@ def pdf_page(content: str = "", box: str = "0 0 595 842", **entries: str) -> tup
     return content, box, entries
 
 
-def pdf(*pages: tuple[str, str, dict[str, str]], extra: tuple[str, ...] = (), trailer: str = "") -> bytes:
+def pdf(
+    *pages: tuple[str, str, dict[str, str]], extra: tuple[str, ...] = (), trailer: str = "", catalog: str = ""
+) -> bytes:
     """A PDF with these pages; the objects of `extra` are numbered from 3, the pages follow them."""
     first = 3 + len(extra)
     kids = " ".join(f"{first + 2 * index} 0 R" for index in range(len(pages)))
-    objects = ["<</Type/Catalog/Pages 2 0 R>>", f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>", *extra]
+    objects = [
+        f"<</Type/Catalog/Pages 2 0 R{catalog}>>",
+        f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>",
+        *extra,
+    ]
     for index, (content, box, entries) in enumerate(pages):
         more = "".join(f"/{name} {value}" for name, value in entries.items())
         contents = f"/Contents {first + 2 * index + 1} 0 R" if content else ""

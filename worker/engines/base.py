@@ -70,7 +70,7 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A model behind the seam. Errors raised are `FleetError`s: `EngineCrashed`, `EngineOom`, …"""
+    """A model behind the seam. It raises `FleetError`s only, such as `EngineCrashed` or `EngineOom`."""
 
     reads_pixels: bool
     """False: the runner skips fetch and decode (only the null engine, for measurements)."""

@@ -26,8 +26,8 @@ class Child:
         self._pixels = pixels
 
     @classmethod
-    async def start(cls, module: str) -> Self:
-        """Run `python -m module` and wait until it has loaded its model."""
+    async def start(cls, module: str, *arguments: str) -> Self:
+        """Run `python -m module PID FD arguments…` and wait until it has loaded its model."""
         pixels = _anonymous_file()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -35,6 +35,7 @@ class Child:
             module,
             str(os.getpid()),
             str(pixels.fileno()),
+            *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(pixels.fileno(),),
@@ -54,7 +55,9 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        # The end of its output is seen before its exit code.
+        pipe = self._process.stdout
+        return self._process.returncode is None and pipe is not None and not pipe.at_eof()
 
     async def read(self, pixels: Pixels, request: dict[str, Any]) -> dict[str, Any]:
         """The child's answer for a page."""

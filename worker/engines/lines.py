@@ -18,7 +18,7 @@ _COLUMN_LINES = 4
 """Fewer lines on either side of a gutter are no columns."""
 _SLOPE_ASPECT = 3
 _MAX_SLOPE = 0.6
-_NEIGHBOURS = 9
+_NEIGHBOURS = 5
 """The slope at a line is the median of so many lines near it, of those long enough to tell."""
 _PROSE_ASPECT = 8.0
 _PROSE_FILL = 0.6
@@ -100,7 +100,7 @@ def _blocks(boxes: Sequence[_Box]) -> list[list[_Box]]:
 def _band(boxes: Sequence[_Box], gutter: float) -> list[list[_Box]]:
     left = [box for box in boxes if box.x1 <= gutter]
     right = [box for box in boxes if box.x0 >= gutter]
-    if _is_prose(left) and _is_prose(right):
+    if _in_columns(left) and _in_columns(right):
         return _blocks(left) + _blocks(right)
     return _rows(boxes)
 
@@ -126,7 +126,11 @@ def _gutter(boxes: Sequence[_Box]) -> float | None:
         return None
     x = best[2]
     sides = [box for box in boxes if box.x1 <= x], [box for box in boxes if box.x0 >= x]
-    return x if all(_is_prose(side) for side in sides) else None
+    return x if all(_in_columns(side) for side in sides) else None
+
+
+def _in_columns(boxes: Sequence[_Box]) -> bool:
+    return _is_prose(boxes) or _gutter(boxes) is not None
 
 
 def _is_prose(column: Sequence[_Box]) -> bool:

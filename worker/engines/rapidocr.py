@@ -59,6 +59,7 @@ class RapidOcrEngine:
             msg = f"the engine rapidocr runs on device cpu:N, not on {settings.device!r}"
             raise ValueError(msg)
         self._processes = int(match[1])
+        self._max_pages = settings.engine_process_pages
         self._order = itertools.count()
         self._works: dict[str, _Work] = {}
         self._slots: list[asyncio.Task[None]] = []
@@ -66,7 +67,7 @@ class RapidOcrEngine:
 
     async def start(self) -> EngineInfo:
         self._queue: asyncio.PriorityQueue[tuple[int, int, _Work | None]] = asyncio.PriorityQueue()
-        starts = [asyncio.ensure_future(Child.start(_MODULE)) for _ in range(self._processes)]
+        starts = (self._start_child() for _ in range(self._processes))
         started = await asyncio.gather(*starts, return_exceptions=True)
         children = [child for child in started if isinstance(child, Child)]
         if len(children) < len(started):
@@ -146,6 +147,9 @@ class RapidOcrEngine:
         # It was aborted as the answer came, and its process was killed.
         return False
 
+    async def _start_child(self) -> Child:
+        return await Child.start(_MODULE, str(self._max_pages))
+
     async def _replace(self, old: Child | None) -> Child | None:
         if old is not None:
             await old.end()
@@ -154,7 +158,7 @@ class RapidOcrEngine:
             if self._failure is not None:
                 return None
             with contextlib.suppress(EngineCrashed, OSError):
-                child = await Child.start(_MODULE)
+                child = await self._start_child()
                 _log.info("engine_process_started", pid=child.pid)
                 return child
         self._failure = f"no engine process started in {len(_START_DELAYS)} attempts"

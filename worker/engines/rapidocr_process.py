@@ -1,6 +1,6 @@
 """The child process of the engine `rapidocr`: reads pages one after the other until its input ends.
 
-`python -m worker.engines.rapidocr_process PARENT_PID PIXELS_FD`: frames of JSON come on stdin and go to stdout, the
+`python -m worker.engines.rapidocr_process PARENT_PID PIXELS_FD MAX_PAGES`: frames of JSON come on stdin and go to stdout, the
 pixels of the page (RGB) lie at the beginning of the file behind PIXELS_FD.
 """
 
@@ -30,9 +30,8 @@ from worker.engines.rapidocr_reader import PageReader, Reading
 NICE = 5
 """Below everything else on the machine, so that the API and the databases answer while pages are read."""
 _PR_SET_PDEATHSIG = 1
-_MAX_PAGES = 1000
 _MAX_RESIDENT = 2 * 1024**3
-"""A process that has read so many pages, or grown to so many bytes, is replaced."""
+"""A process that has grown to so many bytes is replaced, like one that has read MAX_PAGES."""
 
 
 def die_with(parent: int) -> None:
@@ -103,7 +102,7 @@ def _send(pipe: BinaryIO, message: dict[str, Any]) -> None:
 def main() -> None:
     """Serve until the input ends or the process has grown old."""
     die_with(int(sys.argv[1]))
-    fd = int(sys.argv[2])
+    fd, max_pages = int(sys.argv[2]), int(sys.argv[3])
     # The parent takes care of Ctrl-C; what libraries print must not get between the frames.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
@@ -116,7 +115,7 @@ def main() -> None:
         request = orjson.loads(sys.stdin.buffer.read(HEADER.unpack(header)[0]))
         answer = _answer(reader, fd, request)
         pages += 1
-        last = pages >= _MAX_PAGES or _resident() > _MAX_RESIDENT
+        last = pages >= max_pages or _resident() > _MAX_RESIDENT
         _send(replies, answer | {"last": last})
         if last:
             return

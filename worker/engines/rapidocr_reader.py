@@ -14,12 +14,14 @@ from worker.engines.base import Pixels
 from worker.engines.lines import Quads, reading_order
 from worker.engines.tiles import Tile, distinct, pad, tiles, whole_lines
 
+_MAX_SIDE = 2000
 PARAMS: dict[str, Any] = {
     "Global.log_level": "error",
     # The classifier turns upright lines of dense pages upside down; the reader looks at the page as a whole.
     "Global.use_cls": False,
     # One line at a time: a batch is padded to its longest line.
     "Rec.rec_batch_num": 1,
+    "Global.max_side_len": _MAX_SIDE,
     "Det.limit_type": "max",
     # 960 loses lines of full pages.
     "Det.limit_side_len": 1600,
@@ -101,7 +103,8 @@ class PageReader:
 
     def _detect(self, pixels: Pixels) -> _Detection:
         """Lines in pixels of the page given, each cut out; tall ones are turned counterclockwise by RapidOCR."""
-        padded, offset = pad(pixels)
+        shrunk, factor = _shrunk(pixels)
+        padded, offset = pad(shrunk)
         scaled, record = self._ocr.preprocess_img(padded)
         try:
             crops, found = self._ocr.detect_and_crop(scaled, record)
@@ -109,7 +112,7 @@ class PageReader:
             return _Detection(np.empty((0, 4, 2)), [])
         boxes = map_boxes_to_original(found.boxes, record, *padded.shape[:2])
         limit = np.array([pixels.shape[1], pixels.shape[0]])
-        quads = np.clip(boxes.astype(np.float64) - np.array(offset), 0, limit)
+        quads = np.clip((boxes.astype(np.float64) - np.array(offset)) * factor, 0, limit)
         return _Detection(quads, crops)
 
     def _recognise(self, crops: Sequence[Pixels]) -> _Lines:
@@ -154,6 +157,15 @@ def _sideways(quads: Quads) -> bool:
     down = np.linalg.norm(quads[:, 3] - quads[:, 0], axis=1)
     length = np.maximum(across, down)
     return bool(length[down > 1.5 * across].sum() > length.sum() / 2)
+
+
+def _shrunk(pixels: Pixels) -> tuple[Pixels, float]:
+    """RapidOCR scales pages down to `_MAX_SIDE` by two by two pixels; thin strokes of 600 dpi fall through."""
+    factor = max(pixels.shape[:2]) / _MAX_SIDE
+    if factor <= 2:
+        return pixels, 1.0
+    size = round(pixels.shape[1] / factor), round(pixels.shape[0] / factor)
+    return cast("Pixels", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)), factor
 
 
 def _cut(pixels: Pixels, tile: Tile) -> Pixels:

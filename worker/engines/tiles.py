@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.engines.base import Pixels
 from worker.engines.lines import Quads
@@ -71,12 +72,12 @@ def whole_lines(quads: Quads, tile: Tile, height: int) -> list[int]:
 def distinct(quads: Quads, scores: Sequence[float]) -> list[int]:
     """Indices of the lines, without the worse read one of two that cover each other by half."""
     low, high = quads.min(axis=1), quads.max(axis=1)
+    areas: NDArray[np.float64] = np.prod(high - low, axis=1)
     kept: list[int] = []
     for i in sorted(range(len(quads)), key=lambda i: -scores[i]):
         sides = np.minimum(high[i], high[kept]) - np.maximum(low[i], low[kept])
         shared = np.prod(np.clip(sides, 0, None), axis=1)
-        smaller = np.minimum(np.prod(high[i] - low[i]), np.prod(high[kept] - low[kept], axis=1))
-        if not (shared > smaller / 2).any():
+        if not (shared > np.minimum(areas[i], areas[kept]) / 2).any():
             kept.append(i)
     return sorted(kept)
 
@@ -87,6 +88,6 @@ def pad(pixels: Pixels) -> tuple[Pixels, tuple[int, int]]:
     x, y = (max(0, -(-(_MIN_SIDE - side) // 2)) for side in (width, height))
     if not x and not y:
         return pixels, (0, 0)
-    colour = [float(value) for value in np.median(pixels.reshape(-1, 3), axis=0)]
+    colour: list[float] = np.median(pixels.reshape(-1, 3), axis=0).tolist()
     padded = cv2.copyMakeBorder(pixels, y, y, x, x, cv2.BORDER_CONSTANT, value=colour)
     return np.ascontiguousarray(padded, dtype=np.uint8), (x, y)

@@ -18,7 +18,7 @@ class Fonts:
 
     def path(self, name: str) -> Path:
         if name not in self._found:
-            msg = f"{name} not found; samples/README.md names the packages, --fonts the folder"
+            msg = f"{name} not found; tools/samples/README.md names the packages, --fonts the folder"
             raise SystemExit(msg)
         return self._found[name]
 

@@ -1,6 +1,6 @@
-"""Make the sample documents: `python samples/make.py [--fonts DIR] [--out DIR]`.
+"""Make the sample documents: `python tools/samples/make.py [--fonts DIR] [--out DIR]`.
 
-Needs reportlab besides the project's own Pillow and NumPy, and the fonts named in samples/README.md. The texts are
+Needs reportlab besides the project's own Pillow and NumPy, and the fonts named in tools/samples/README.md. The texts are
 invented, the drawing is deterministic, and only the finished documents are used by `make demo`.
 """
 
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument(
         "--fonts", type=Path, default=Path("/usr/share/fonts"), help="searched with its subfolders"
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
     options = parser.parse_args()
     make(Fonts(options.fonts), options.out)
 

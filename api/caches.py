@@ -1,0 +1,89 @@
+"""What every request needs and few change: who calls, and which workers are alive."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+
+from ocrfleet.db import Database
+from ocrfleet.settings import Settings
+from ocrfleet.store import dispatch, tenants, workers
+from ocrfleet.store.tenants import Caller
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """A value read again when it is older than `seconds`; while one thread reads, others get the last one."""
+
+    def __init__(self, read: Callable[[], T], seconds: float) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._held: tuple[T, float] | None = None
+
+    def get(self) -> T:
+        """At most two periods old, however rarely it is asked for."""
+        held = self._held
+        age = time.monotonic() - held[1] if held else float("inf")
+        if held and age < self._seconds:
+            return held[0]
+        if not self._lock.acquire(blocking=age > 2 * self._seconds) and held:
+            return held[0]
+        try:
+            if self._held is None or self._held is held:
+                began = time.monotonic()
+                self._held = self._read(), began
+            return self._held[0]
+        finally:
+            self._lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """The live part of the fleet."""
+
+    workers: int
+    """Those that take work."""
+    tasks: frozenset[str]
+
+
+def liveness(settings: Settings, database: Database) -> Liveness:
+    """Ask the record who is alive."""
+    with database.transaction() as session:
+        alive = dispatch.capacity(session, settings.heartbeat_timeout).workers
+        return Liveness(alive, frozenset(workers.tasks(session, settings.heartbeat_timeout)))
+
+
+class Callers:
+    """Callers by key. A revoked key is refused `seconds` later at the latest."""
+
+    def __init__(self, database: Database, seconds: float = 5.0, size: int = 1000) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._size = size
+        self._known: dict[bytes, tuple[Caller, float]] = {}
+
+    async def find(self, key: str) -> Caller | None:
+        """The caller whom the key stands for."""
+        digest = hashlib.sha256(key.encode()).digest()
+        held = self._known.get(digest)
+        now = time.monotonic()
+        if held and held[1] > now:
+            return held[0]
+        caller = await run_in_threadpool(self._ask, key)
+        if caller is None:
+            self._known.pop(digest, None)
+            return None
+        if len(self._known) >= self._size:
+            self._known.clear()
+        self._known[digest] = caller, now + self._seconds
+        return caller
+
+    def _ask(self, key: str) -> Caller | None:
+        with self._database.transaction() as session:
+            return tenants.authenticate(session, key)

@@ -1,0 +1,188 @@
+"""What the API takes: pydantic models with the limits that do not depend on settings."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+)
+
+MAX_KEY_BYTES = 1024
+MAX_DEADLINE = timedelta(days=366)
+
+
+def _storable(value: str) -> str:
+    if "\0" in value:
+        msg = "must not contain NUL characters"
+        raise ValueError(msg)
+    return value
+
+
+def _key(value: str) -> str:
+    size = len(value.encode())
+    if size > MAX_KEY_BYTES:
+        msg = f"must have at most {MAX_KEY_BYTES} bytes, not {size}"
+        raise ValueError(msg)
+    return value
+
+
+def _ahead(value: datetime) -> datetime:
+    ahead = value - datetime.now(UTC)
+    if not timedelta(0) < ahead <= MAX_DEADLINE:
+        msg = f"must lie in the future, at most {MAX_DEADLINE.days} days ahead"
+        raise ValueError(msg)
+    return value
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$")]
+Key = Annotated[Text, Field(min_length=1), AfterValidator(_key)]
+Glob = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_KEY_BYTES)]
+Name = Annotated[Text, StringConstraints(max_length=256)]
+PageRanges = Annotated[
+    str,
+    StringConstraints(
+        max_length=1000, pattern=r"^\s*\d{1,9}\s*(-\s*\d{1,9}\s*)?(,\s*\d{1,9}\s*(-\s*\d{1,9}\s*)?)*$"
+    ),
+    Field(description="Pages of a document, from 1.", examples=["1-3,7"]),
+]
+LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
+TaskName = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
+
+
+class Strict(BaseModel):
+    """Refuses members it does not know, so that a misspelt one is no silent default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PageOptions(Strict):
+    """How a page is read."""
+
+    password: Name | None = Field(None, description="Of an encrypted PDF.")
+
+
+class JobOptions(PageOptions):
+    """How the inputs of a job are read; an object's own options go before the job's."""
+
+    pages: PageRanges | None = None
+
+
+class ObjectRef(Strict):
+    """An object of the store."""
+
+    bucket: Bucket | None = Field(None, description="Default: the fleet's own bucket.")
+    key: Key
+    custom_id: Name | None = Field(None, description="Handed back with each of the object's results.")
+    etag: Name | None = Field(None, description="Refuse the object if it has changed since.")
+    version_id: Name | None = None
+    pages: PageRanges | None = None
+    options: JobOptions | None = None
+
+
+class ObjectsInput(Strict):
+    """Objects named one by one; for more than the limit use a manifest."""
+
+    type: Literal["objects"]
+    objects: list[ObjectRef] = Field(min_length=1)
+
+
+class PrefixInput(Strict):
+    """Every object whose key begins so; globs choose among them."""
+
+    type: Literal["prefix"]
+    bucket: Bucket | None = None
+    prefix: Annotated[Text, AfterValidator(_key)]
+    include: list[Glob] = Field(default_factory=list[str], max_length=100)
+    exclude: list[Glob] = Field(default_factory=list[str], max_length=100)
+
+
+class ManifestInput(Strict):
+    """A JSONL object with one object to read a line, of any length."""
+
+    type: Literal["manifest"]
+    bucket: Bucket | None = None
+    key: Key
+
+
+class JobRequest(Strict):
+    """A job: what to read, and how."""
+
+    input: Annotated[ObjectsInput | PrefixInput | ManifestInput, Field(discriminator="type")]
+    task: TaskName = Field("text", description="One of GET /v1/tasks.")
+    prompt: Text | None = None
+    options: JobOptions | None = None
+    priority: int = Field(0, ge=0, le=9, strict=True, description="9 goes first within your tenant.")
+    deadline: Annotated[AwareDatetime, AfterValidator(_ahead)] | None = Field(
+        None, description="What is not done by then is canceled."
+    )
+    labels: dict[LabelName, Name] = Field(default_factory=dict[str, str], max_length=16)
+
+    def normalized_input(self, bucket: str) -> dict[str, Any]:
+        """As it is kept for the producer: every bucket is filled in."""
+        data = self.input.model_dump(exclude_none=True)
+        if isinstance(self.input, ObjectsInput):
+            return data | {"objects": [{"bucket": bucket, **member} for member in data["objects"]]}
+        return {"bucket": bucket, **data}
+
+
+class ImageRef(Strict):
+    """An image that is in the store already."""
+
+    bucket: Bucket | None = None
+    key: Key
+
+
+class PageParameters(Strict):
+    """How one image is read."""
+
+    task: TaskName = "text"
+    prompt: Text | None = None
+    options: PageOptions | None = None
+
+
+class OcrRequest(PageParameters):
+    """One image: base64, a data URI, or an object of the store."""
+
+    image: Annotated[
+        Annotated[str, Tag("text")] | Annotated[ImageRef, Tag("object")],
+        Discriminator(lambda value: "text" if isinstance(value, str) else "object"),
+    ]
+
+
+JOB_EXAMPLES: dict[str, Any] = {
+    "prefix": {
+        "summary": "Every JPEG under a prefix",
+        "value": {
+            "input": {"type": "prefix", "bucket": "scans", "prefix": "2026/", "include": ["*.jpg"]},
+            "labels": {"batch": "nov"},
+        },
+    },
+    "objects": {
+        "summary": "Objects one by one",
+        "value": {
+            "input": {
+                "type": "objects",
+                "objects": [{"key": "a.pdf", "custom_id": "inv-17", "pages": "1-3"}, {"key": "b.png"}],
+            },
+            "task": "text",
+        },
+    },
+    "manifest": {
+        "summary": "A manifest of any length",
+        "value": {
+            "input": {"type": "manifest", "bucket": "scans", "key": "m.jsonl"},
+            "task": "text",
+            "options": {"pages": "1-3"},
+            "priority": 5,
+            "labels": {"batch": "nov"},
+        },
+    },
+}

@@ -1,0 +1,28 @@
+"""The catalogue of tasks."""
+
+from fastapi import APIRouter
+
+from api import answers
+from api.deps import GivenCaller, GivenServices
+from api.problems import documented
+from api.rules import available_tasks
+from ocrfleet.catalogue import TASKS
+
+router = APIRouter(prefix="/v1/tasks", tags=["fleet"])
+
+
+@router.get("", summary="List the tasks", responses=documented())
+def list_tasks(_caller: GivenCaller, services: GivenServices) -> answers.TaskList:
+    """A task that is not available is refused at submission."""
+    available = available_tasks(services)
+    tasks = [
+        answers.TaskInfo(
+            name=task.name,
+            version=task.version,
+            output=task.output,
+            description=task.description,
+            available=task.name in available,
+        )
+        for task in TASKS.values()
+    ]
+    return answers.TaskList(data=tasks)

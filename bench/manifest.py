@@ -1,0 +1,151 @@
+"""Bench (c): a manifest of a million lines through the API, with the null object store and the null engine.
+
+`python -m bench.manifest [--lines N]`: API answer time, expansion rate, p99 of 1,000 status polls while it runs, and
+the peak memory of each process and of the broker, beside those of a job of a tenth of the size on a fresh fleet.
+"""
+
+import argparse
+import statistics
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import redis
+
+from bench import harness
+from ocrfleet import db
+from ocrfleet.embedded.fleet import Fleet
+from ocrfleet.store import tenants
+
+SERVICES = ("api", "producer", "worker")
+MEGABYTE = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Measured:
+    """One job."""
+
+    lines: int
+    answer_ms: float = 0.0
+    expanded_per_second: float = 0.0
+    pages_per_second: float = 0.0
+    polls_ms: list[float] = field(default_factory=list[float])
+    peaks: dict[str, int] = field(default_factory=dict[str, int])
+    """Bytes by process; Postgres without its shared buffers, which fill up to their setting in any job."""
+
+
+def private_bytes(process: psutil.Process) -> int:
+    """Resident memory that is the process's own."""
+    kinds = dict(
+        line.split(":")[:2]
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if ":" in line
+    )
+    return int(kinds["RssAnon"].split()[0]) * 1024
+
+
+def watch(running: Fleet, peaks: dict[str, int], stop: threading.Event) -> None:
+    """Sample the memory of every process of the fleet four times a second."""
+    broker = redis.Redis.from_url(running.urls["valkey"])
+    while not stop.wait(0.25):
+        sampled: dict[str, int] = defaultdict(int)
+        for name, pid in running.pids.items():
+            process = psutil.Process(pid)
+            for one in (process, *process.children(recursive=True)):
+                # Each server process of Postgres is a process; the largest stands for them.
+                child = f"{name} (child)" if one is not process else name
+                try:
+                    sampled[child] = max(sampled[child], private_bytes(one))
+                except (psutil.NoSuchProcess, FileNotFoundError, KeyError):
+                    continue
+        info = broker.info("memory")
+        sampled["valkey: data"] = int(info["used_memory"])  # pyright: ignore[reportIndexIssue, reportArgumentType]
+        for name, size in sampled.items():
+            peaks[name] = max(peaks.get(name, 0), size)
+    broker.close()
+
+
+def run(lines: int, polls: int) -> Measured:
+    """One job on a fleet of its own."""
+    settings = {"null_reads_pixels": "false", "store_url": f"null://?objects={lines}"}
+    measured = Measured(lines)
+    with harness.fleet(SERVICES, **settings) as running, harness.database(running) as pool:
+        harness.ready(pool, 1)
+        key = _key(pool)
+        stop = threading.Event()
+        watcher = threading.Thread(target=watch, args=(running, measured.peaks, stop))
+        watcher.start()
+        with httpx.Client(base_url=running.urls["api"], headers={"Authorization": f"Bearer {key}"}) as api:
+            _job(api, pool, measured, polls)
+        stop.set()
+        watcher.join()
+    return measured
+
+
+def _key(pool: db.Database) -> str:
+    with pool.transaction() as session:
+        return tenants.create_key(session, name="bench")
+
+
+def _job(api: httpx.Client, pool: db.Database, measured: Measured, polls: int) -> None:
+    api.get("/v1/jobs").raise_for_status()
+    body = {"input": {"type": "manifest", "bucket": "ocr", "key": "manifest.jsonl"}, "task": "text"}
+    begin = time.perf_counter()
+    answer = api.post("/v1/jobs", json=body).raise_for_status()
+    measured.answer_ms = 1000 * (time.perf_counter() - begin)
+    job = answer.json()["id"]
+    while True:
+        begin = time.perf_counter()
+        status = api.get(f"/v1/jobs/{job}").raise_for_status().json()
+        if len(measured.polls_ms) < polls:
+            measured.polls_ms.append(1000 * (time.perf_counter() - begin))
+        if sum(v for k, v in status["counts"].items() if k != "total") != status["counts"]["total"]:
+            msg = f"the counts do not sum: {status['counts']}"
+            raise RuntimeError(msg)
+        if status["finished_at"]:
+            break
+        time.sleep(0.05)
+    row = harness.finish(pool, job)
+    expanding = (row["expanded_at"] - row["created_at"]).total_seconds()
+    measured.expanded_per_second = measured.lines / expanding
+    measured.pages_per_second = measured.lines / (row["finished_at"] - row["created_at"]).total_seconds()
+
+
+def main() -> None:
+    """A tenth first, then the whole; prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--polls", type=int, default=1000)
+    args = parser.parse_args()
+    small, large = run(args.lines // 10, args.polls), run(args.lines, args.polls)
+    head = ["manifest", f"{small.lines:,} lines", f"{large.lines:,} lines"]
+    rows: list[list[object]] = [
+        ["API answer", f"{small.answer_ms:.0f} ms", f"{large.answer_ms:.0f} ms"],
+        ["expanded, lines/s", f"{small.expanded_per_second:,.0f}", f"{large.expanded_per_second:,.0f}"],
+        ["pages/s, submission to end", f"{small.pages_per_second:,.0f}", f"{large.pages_per_second:,.0f}"],
+        [f"status p99 of {len(large.polls_ms)} polls", _p99(small), _p99(large)],
+    ]
+    print(harness.table(head, rows) + "\n")
+    names = sorted(small.peaks.keys() & large.peaks.keys())
+    memory: list[list[object]] = [
+        [
+            name,
+            f"{small.peaks[name] / MEGABYTE:.1f} MB",
+            f"{large.peaks[name] / MEGABYTE:.1f} MB",
+            f"{large.peaks[name] / small.peaks[name]:.2f}",
+        ]
+        for name in names
+    ]
+    print(harness.table(["peak memory", *head[1:], "ratio"], memory))
+
+
+def _p99(measured: Measured) -> str:
+    return f"{statistics.quantiles(measured.polls_ms, n=100)[98]:.1f} ms"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,351 @@
+"""What every engine owes the runner, and what an engine of several processes owes it besides."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from ocrfleet.errors import Canceled, EmptyOutput, EngineCrashed, FleetError, UnknownTask
+from ocrfleet.settings import Settings
+from ocrfleet.states import Lane
+from worker.engines import load
+from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult, Pixels
+
+every_engine = pytest.mark.parametrize("name", ["null", "rapidocr"])
+
+
+def page(*lines: str, width: int = 480) -> Pixels:
+    """Black on white, one line below the other."""
+    image = Image.new("RGB", (width, 40 + 60 * len(lines)), "white")
+    draw = ImageDraw.Draw(image)
+    for i, line in enumerate(lines):
+        draw.text((20, 20 + 60 * i), line, "black", ImageFont.load_default(36))
+    return np.asarray(image)
+
+
+def expected(name: str, pixels: Pixels, text: str) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest() if name == "null" else text
+
+
+def letters(text: str) -> str:
+    return "".join(text.split())
+
+
+@asynccontextmanager
+async def running(
+    name: str, device: str = "cpu:1", null_latency: float = 0.0, process_pages: int = 1000
+) -> AsyncGenerator[tuple[Engine, EngineInfo]]:
+    engine = load(
+        Settings(engine=name, device=device, null_latency=null_latency, engine_process_pages=process_pages)
+    )
+    async with asyncio.timeout(120):
+        info = await engine.start()
+        try:
+            yield engine, info
+        finally:
+            await engine.stop()
+
+
+def read(engine: Engine, number: int, text: str, lane: Lane = Lane.BULK) -> asyncio.Task[PageResult]:
+    return asyncio.ensure_future(engine.recognize(PageRequest(f"page-{number}", "text", page(text), lane)))
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def frozen(pid: int) -> None:
+    """From now on nothing that the process is given gets done."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+def until_gone(pid: int) -> None:
+    while psutil.pid_exists(pid):
+        threading.Event().wait(0.02)
+
+
+@every_engine
+def test_an_engine_tells_what_it_is_and_is_healthy(name: str) -> None:
+    async def scenario() -> None:
+        async with running(name) as (engine, info):
+            assert info.name == name
+            assert info.model
+            assert info.revision
+            assert {"text", "spotting", "parse"} <= set(info.tasks)
+            assert info.in_flight >= 1
+            assert await engine.healthy()
+
+    asyncio.run(scenario())
+
+
+@every_engine
+def test_each_task_fills_its_member_of_the_result(name: str) -> None:
+    pixels = page("Harbour lights", "burn all night")
+
+    async def scenario() -> None:
+        async with running(name) as (engine, _):
+            for task in ("text", "spotting", "parse"):
+                result = await engine.recognize(PageRequest(task, task, pixels))
+                assert letters(result.text) == expected(name, pixels, "Harbourlightsburnallnight")
+                assert result.rotation == 0
+                if task == "parse":
+                    assert result.markdown
+                if task == "spotting":
+                    assert result.regions
+                    for region in result.regions:
+                        x0, y0, x1, y1 = region.box
+                        assert 0 <= x0 < x1 <= pixels.shape[1]
+                        assert 0 <= y0 < y1 <= pixels.shape[0]
+
+    asyncio.run(scenario())
+
+
+@every_engine
+def test_pages_read_at_once_get_their_own_texts(name: str) -> None:
+    texts = [f"receipt {n}" for n in (1234, 5678, 9021, 3465, 7787, 2210, 8452, 6039)]
+
+    async def scenario() -> None:
+        async with running(name, "cpu:2") as (engine, _):
+            results = await asyncio.gather(*(read(engine, n, text) for n, text in enumerate(texts)))
+            for text, result in zip(texts, results, strict=True):
+                assert letters(result.text) == letters(expected(name, page(text), text))
+
+    asyncio.run(scenario())
+
+
+@every_engine
+def test_an_engine_works_on_after_a_page_was_canceled(name: str) -> None:
+    async def scenario() -> None:
+        before = children()
+        async with running(name, null_latency=0.5) as (engine, _):
+            for process in children() - before:
+                frozen(process)
+            tasks = [read(engine, n, "never mind") for n in range(6)]
+            await asyncio.sleep(0.2)
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(end, asyncio.CancelledError) for end in ended)
+            result = await read(engine, 0, "still here")
+            assert letters(result.text) == letters(expected(name, page("still here"), "still here"))
+            assert await engine.healthy()
+
+    asyncio.run(scenario())
+
+
+@every_engine
+def test_aborting_what_is_unknown_or_done_is_ignored(name: str) -> None:
+    async def scenario() -> None:
+        async with running(name) as (engine, _):
+            await engine.abort("nobody")
+            await read(engine, 1, "done")
+            await engine.abort("page-1")
+            assert (await read(engine, 1, "done")).text
+
+    asyncio.run(scenario())
+
+
+@every_engine
+def test_stop_leaves_no_process_behind(name: str) -> None:
+    async def scenario() -> None:
+        before = children()
+        async with running(name, null_latency=0.2) as (engine, _):
+            for process in children() - before:
+                frozen(process)
+            task = read(engine, 1, "unfinished")
+            await asyncio.sleep(0.1)
+        await asyncio.gather(task, return_exceptions=True)
+        assert children() <= before
+
+    asyncio.run(scenario())
+
+
+def test_a_page_aborted_while_it_is_read_or_waits_ends_canceled() -> None:
+    async def scenario() -> None:
+        before = children()
+        async with running("rapidocr") as (engine, _):
+            frozen(*children() - before)
+            tasks = [read(engine, n, "in the way") for n in range(3)]
+            await asyncio.sleep(0.2)
+            await engine.abort("page-0")
+            await engine.abort("page-2")
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(end) for end in ended] == [Canceled, PageResult, Canceled]
+
+    asyncio.run(scenario())
+
+
+def test_interactive_pages_go_before_bulk_pages_that_have_not_begun() -> None:
+    ended: list[str] = []
+
+    async def one(engine: Engine, name: str, lane: Lane) -> None:
+        await engine.recognize(PageRequest(name, "text", page("first come"), lane))
+        ended.append(name)
+
+    async def scenario() -> None:
+        before = children()
+        async with running("rapidocr") as (engine, _), asyncio.TaskGroup() as group:
+            (process,) = children() - before
+            frozen(process)
+            for n in range(3):
+                group.create_task(one(engine, f"bulk-{n}", Lane.BULK))
+            await asyncio.sleep(0.2)
+            group.create_task(one(engine, "interactive", Lane.INTERACTIVE))
+            await asyncio.sleep(0.2)
+            os.kill(process, signal.SIGCONT)
+
+    asyncio.run(scenario())
+    assert ended == ["bulk-0", "interactive", "bulk-1", "bulk-2"]
+
+
+def test_a_killed_process_costs_only_its_own_page_and_is_replaced() -> None:
+    async def scenario() -> None:
+        before = children()
+        async with running("rapidocr") as (engine, _):
+            (first,) = children() - before
+            frozen(first)
+            tasks = [read(engine, n, f"page {n}00") for n in range(3)]
+            await asyncio.sleep(0.2)
+            os.kill(first, signal.SIGKILL)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(end) for end in ended] == [EngineCrashed, PageResult, PageResult]
+            assert await engine.healthy()
+            assert first not in children()
+
+    asyncio.run(scenario())
+
+
+def test_a_process_killed_while_it_is_idle_costs_no_page() -> None:
+    async def scenario() -> None:
+        before = children()
+        async with running("rapidocr") as (engine, _):
+            (first,) = children() - before
+            os.kill(first, signal.SIGKILL)
+            await asyncio.to_thread(until_gone, first)
+            assert letters((await read(engine, 1, "unharmed")).text) == "unharmed"
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_has_read_its_share_of_pages_makes_way_for_a_fresh_one() -> None:
+    async def scenario() -> None:
+        before = children()
+        async with running("rapidocr", process_pages=2) as (engine, _):
+            (first,) = children() - before
+            tasks = [read(engine, n, f"page {n}00") for n in range(3)]
+            texts = [letters(result.text) for result in await asyncio.gather(*tasks)]
+            assert texts == ["page000", "page100", "page200"]
+            assert first not in children()
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_cannot_replace_its_process_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        before = children()
+        async with running("rapidocr") as (engine, _):
+            (first,) = children() - before
+            monkeypatch.setattr(sys, "executable", "/bin/false")
+            os.kill(first, signal.SIGKILL)
+            for number in range(2):
+                with pytest.raises(EngineCrashed):
+                    await read(engine, number, "nobody reads this")
+            assert not await engine.healthy()
+
+    asyncio.run(scenario())
+
+
+def test_the_processes_die_with_a_killed_parent() -> None:
+    program = (
+        "import asyncio, psutil\n"
+        "from ocrfleet.settings import Settings\n"
+        "from worker.engines.rapidocr import RapidOcrEngine\n"
+        "async def main():\n"
+        "    await RapidOcrEngine(Settings(device='cpu:2')).start()\n"
+        "    print(*(child.pid for child in psutil.Process().children()), flush=True)\n"
+        "    await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        orphans = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(orphans) == 2
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    assert alive == [] or all(orphan.status() == psutil.STATUS_ZOMBIE for orphan in alive)
+
+
+def test_turned_pages_are_set_upright() -> None:
+    upright = page("The lamp went out", "only once that winter", "and nobody knew why", width=520)
+
+    async def scenario() -> None:
+        async with running("rapidocr") as (engine, _):
+            straight = await engine.recognize(PageRequest("0", "text", upright))
+            for turns, rotation in ((1, 90), (2, 180), (3, 270)):
+                pixels = np.ascontiguousarray(np.rot90(upright, turns))
+                result = await engine.recognize(PageRequest(str(rotation), "text", pixels))
+                assert (result.text, result.rotation) == (straight.text, rotation)
+                assert result.regions == straight.regions
+
+    asyncio.run(scenario())
+
+
+def test_a_blank_page_succeeds_and_a_picture_without_text_does_not() -> None:
+    board = Image.new("RGB", (400, 400))
+    for square in range(0, 64, 2):
+        x, y = square % 8 + square // 8 % 2, square // 8
+        board.paste("silver", (50 * x, 50 * y, 50 * x + 50, 50 * y + 50))
+
+    async def scenario() -> None:
+        async with running("rapidocr") as (engine, _):
+            result = await engine.recognize(PageRequest("1", "text", page(" ")))
+            assert (result.text, result.regions, result.warnings) == ("", [], ("blank_page",))
+            with pytest.raises(EmptyOutput):
+                await engine.recognize(PageRequest("2", "text", np.asarray(board)))
+
+    asyncio.run(scenario())
+
+
+def test_every_line_of_a_tall_page_is_read_once() -> None:
+    lines = [f"entry {1000 + n}" for n in range(60)]
+
+    async def scenario() -> None:
+        async with running("rapidocr") as (engine, _):
+            result = await engine.recognize(PageRequest("1", "text", page(*lines, width=300)))
+            assert result.text.splitlines() == lines
+
+    asyncio.run(scenario())
+
+
+def test_what_the_engine_cannot_do_is_refused() -> None:
+    async def scenario() -> None:
+        async with running("rapidocr") as (engine, _):
+            with pytest.raises(UnknownTask, match="formula"):
+                await engine.recognize(PageRequest("1", "formula", page("x")))
+
+    asyncio.run(scenario())
+    with pytest.raises(ValueError, match="cpu:N"):
+        load(Settings(engine="rapidocr", device="cuda:0"))
+
+
+def test_an_engine_runs_on_a_loop_that_is_not_the_main_threads() -> None:
+    results: list[PageResult | FleetError] = []
+
+    async def scenario() -> None:
+        async with running("rapidocr") as (engine, _):
+            results.append(await read(engine, 1, "elsewhere"))
+
+    thread = threading.Thread(target=lambda: asyncio.run(scenario()))
+    thread.start()
+    thread.join()
+    assert [letters(result.text) for result in results if isinstance(result, PageResult)] == ["elsewhere"]

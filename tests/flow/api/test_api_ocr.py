@@ -1,0 +1,311 @@
+"""One image at once: POST /v1/ocr."""
+
+import base64
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from sqlalchemy import text
+
+from ocrfleet import blobs
+from ocrfleet.db import Database
+from ocrfleet.errors import CorruptFile, InferenceTimeout, InputNotFound
+from ocrfleet.settings import Settings
+from ocrfleet.store import jobs
+
+IMAGE = b"\x89PNG but never decoded here"
+BASE64 = base64.b64encode(IMAGE).decode()
+TERMINATE = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+    " WHERE application_name = 'ocrfleet-api-listen' AND datname = current_database()"
+)
+
+
+@pytest.fixture
+def store(s3: Any) -> Settings:
+    settings: Settings = s3.settings()
+    blobs.connect(settings).ensure_bucket(settings.bucket)
+    return settings
+
+
+@pytest.fixture
+def serve(start_api: Callable[..., Any], store: Settings) -> Callable[..., Any]:
+    """Starts an API on the real store."""
+
+    def start(**settings: Any) -> Any:
+        keys = store.model_dump(include={"store_url", "store_access_key", "store_secret_key"})
+        return start_api(**keys, **settings)
+
+    return start
+
+
+def stored(database: Database) -> list[tuple[str, str, str]]:
+    with database.transaction() as session:
+        return [
+            tuple(row) for row in session.execute(text("SELECT bucket, key, etag FROM items ORDER BY id"))
+        ]
+
+
+def states(database: Database) -> list[str]:
+    with database.transaction() as session:
+        return list(session.execute(text("SELECT state FROM jobs ORDER BY created_at")).scalars())
+
+
+def test_a_form_is_answered_with_the_result_and_its_bytes_are_in_the_bucket(
+    serve: Any, store: Settings, new_worker: Any, database: Database
+) -> None:
+    worker = new_worker()
+    worker.serve({"text": "hello"})
+    form = {"task": "text", "options": '{"password": "x"}'}
+    answer = serve().http.post("/v1/ocr", files={"file": ("a.png", IMAGE)}, data=form)
+    result = answer.json()
+    assert (answer.status_code, result["text"], result["state"]) == (200, "hello", "succeeded")
+    ((bucket, key, etag),) = stored(database)
+    assert (result["bucket"], result["key"]) == (bucket, key)
+    prefix, hour, name = key.split("/")
+    assert (prefix, len(hour), str(UUID(name))) == ("interactive", 10, result["job_id"])
+    fetched = blobs.connect(store).fetch(bucket, key, max_bytes=1000, etag=etag)
+    assert fetched.data == IMAGE
+
+
+@pytest.mark.parametrize("image", [BASE64, f"data:image/png;base64,{BASE64}", f"{BASE64[:8]}\n{BASE64[8:]}"])
+def test_json_carries_base64_or_a_data_uri(
+    serve: Any, store: Settings, new_worker: Any, database: Database, image: str
+) -> None:
+    new_worker().serve({"text": "hello"})
+    answer = serve().http.post("/v1/ocr", json={"image": image})
+    assert (answer.status_code, answer.json()["text"]) == (200, "hello")
+    ((bucket, key, _),) = stored(database)
+    assert blobs.connect(store).fetch(bucket, key, max_bytes=1000).data == IMAGE
+
+
+def test_json_may_name_an_object_which_is_pinned(
+    serve: Any, store: Settings, new_worker: Any, database: Database
+) -> None:
+    new_worker().serve({"text": "hello"})
+    put = blobs.connect(store).put(store.bucket, "scans/a.png", IMAGE, "image/png")
+    api = serve()
+    answer = api.http.post("/v1/ocr", json={"image": {"key": "scans/a.png"}})
+    assert (answer.status_code, answer.json()["key"]) == (200, "scans/a.png")
+    assert stored(database) == [(store.bucket, "scans/a.png", put.etag)]
+    missing = api.http.post("/v1/ocr", json={"image": {"key": "scans/b.png"}})
+    assert (missing.status_code, missing.json()["code"]) == (404, InputNotFound.code)
+
+
+@pytest.mark.parametrize(
+    "error", [CorruptFile("no end of image", at=17), InferenceTimeout(), InputNotFound()]
+)
+def test_a_dead_page_answers_with_its_own_status_and_code(serve: Any, new_worker: Any, error: Any) -> None:
+    new_worker().serve(error)
+    answer = serve().http.post("/v1/ocr", json={"image": BASE64})
+    problem = answer.json()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (answer.status_code, problem["code"], problem["detail"]) == (
+        error.status,
+        error.code,
+        error.detail,
+    )
+    assert {name: problem[name] for name in error.extra} == error.extra
+
+
+def test_the_answer_comes_although_no_notification_does(
+    serve: Any, new_worker: Any, database: Database, until: Any
+) -> None:
+    worker, api = new_worker(), serve()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api.http.post, "/v1/ocr", json={"image": BASE64})
+        until(lambda: stored(database))
+        with database.transaction() as session:
+            assert session.execute(text(TERMINATE)).scalar_one() == 1
+        worker.serve({"text": "hello"})
+        assert waiting.result(15).json()["text"] == "hello"
+
+
+def test_the_listener_connects_again(serve: Any, database: Database, until: Any) -> None:
+    def listeners() -> int:
+        with database.transaction() as session:
+            return session.execute(text(TERMINATE)).scalar_one()
+
+    api = serve()
+    until(listeners)
+    until(listeners)
+    assert api.http.get("/livez").status_code == 200
+
+
+def test_over_its_time_the_page_is_canceled(serve: Any, new_worker: Any, database: Database) -> None:
+    new_worker()
+    api = serve(sync_wait=1.0)
+    for headers in ({}, {"Prefer": "wait=1"}, {"Prefer": "wait=600"}):
+        answer = api.http.post("/v1/ocr", json={"image": BASE64}, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+        assert answer.json()["limit"] == 1.0
+    assert set(states(database)) == {"canceled"}
+
+
+def test_who_prefers_not_to_wait_gets_the_address_of_a_job_that_goes_on(
+    serve: Any, new_worker: Any, until: Any
+) -> None:
+    worker, api = new_worker(), serve()
+    answer = api.http.post("/v1/ocr", json={"image": BASE64}, headers={"Prefer": "respond-async, wait=1"})
+    url = answer.headers["Location"]
+    assert (answer.status_code, answer.json()["counts"]["total"]) == (202, 1)
+    worker.serve({"text": "hello"})
+    until(lambda: api.http.get(url).json()["state"] == "completed")
+    result, end = (orjson.loads(line) for line in api.http.get(f"{url}/results").content.splitlines())
+    assert (result["text"], end["_end"]) == ("hello", True)
+    assert api.http.get("/v1/jobs").json()["data"] == []
+    done = api.http.post("/v1/ocr", json={"image": BASE64}, headers={"Prefer": "wait=10, respond-async"})
+    assert done.status_code == 200
+
+
+def test_a_caller_who_hangs_up_ends_the_work(
+    serve: Any, new_worker: Any, database: Database, until: Any
+) -> None:
+    new_worker()
+    api = serve()
+    with ThreadPoolExecutor(1) as pool, api.client("") as other:
+        other.headers = api.http.headers
+        pool.submit(other.post, "/v1/ocr", json={"image": BASE64}, timeout=1.0)
+        until(lambda: states(database) == ["queued"])
+        until(lambda: states(database) == ["canceled"])
+    with database.transaction() as session:
+        (error,) = session.execute(text("SELECT error ->> 'code' FROM jobs")).scalars()
+    assert error == "canceled"
+
+
+def test_a_job_that_somebody_cancels_answers_so(
+    serve: Any, new_worker: Any, database: Database, until: Any
+) -> None:
+    new_worker()
+    api = serve()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api.http.post, "/v1/ocr", json={"image": BASE64})
+        until(lambda: states(database) == ["queued"])
+        with database.transaction() as session:
+            row = session.execute(text("SELECT tenant_id, id FROM jobs")).one()
+            jobs.cancel(session, row.tenant_id, row.id)
+        answer = waiting.result(15)
+    assert (answer.status_code, answer.json()["code"]) == (409, "canceled")
+
+
+def test_without_a_worker_it_is_refused_before_the_image_is_read(api: Any) -> None:
+    host, port = api.url.removeprefix("http://").split(":")
+    head = (
+        "POST /v1/ocr HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n"
+        f"Authorization: {api.http.headers['Authorization']}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=15) as connection:
+        connection.sendall(head.encode())  # and nothing of the body
+        answer = connection.recv(65536).decode()
+    status, _, rest = answer.partition("\r\n")
+    assert "503" in status
+    assert "retry-after: 5" in rest.lower()
+    assert '"code":"no_capacity"' in rest
+
+
+def test_the_window_of_interactive_pages_is_never_exceeded(
+    serve: Any, new_worker: Any, database: Database
+) -> None:
+    new_worker()
+    new_worker()
+    api = serve(interactive_window=2)
+
+    def ask(_: int) -> Any:
+        return api.http.post("/v1/ocr", json={"image": BASE64}, headers={"Prefer": "respond-async"})
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(16)))
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert [answer.status_code for answer in answers].count(202) == len(states(database)) == 4
+    assert len(refused) == 12
+    for answer in refused:
+        problem = answer.json()
+        assert (problem["code"], problem["limit"], problem["actual"]) == ("no_capacity", 4, 4)
+        assert answer.headers["Retry-After"] == "1"
+
+
+def test_those_who_wait_hold_no_thread_and_no_transaction(
+    serve: Any, new_worker: Any, database: Database, until: Any
+) -> None:
+    """More wait than there are threads and connections, and the next call is still answered."""
+    worker, api = new_worker(), serve(interactive_window=100)
+    with ThreadPoolExecutor(60) as pool:
+        waiting = [pool.submit(api.http.post, "/v1/ocr", json={"image": BASE64}) for _ in range(60)]
+        until(lambda: len(stored(database)) == 60, 30)
+        assert api.http.get("/v1/jobs").status_code == 200
+        with database.transaction() as session:
+            open_transactions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            busy = session.execute(text(f"{open_transactions} AND state LIKE 'idle in%'")).scalar_one()
+        assert busy == 0
+        worker.serve({"text": "hello"})
+        assert {answer.result(30).status_code for answer in waiting} == {200}
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "code", "more"),
+    [
+        ({"files": {"file": b"x" * 1001}}, 413, "file_too_large", {"limit": 1000, "actual": 1001}),
+        ({"files": {"file": b""}}, 422, "empty_file", {}),
+        (
+            {"json": {"image": base64.b64encode(b"x" * 1001).decode()}},
+            413,
+            "file_too_large",
+            {"actual": 1001},
+        ),
+        ({"json": {"image": ""}}, 422, "empty_file", {}),
+        ({"content": b"x" * 2_000_000}, 413, "file_too_large", {"actual": "2000000"}),
+        ({"content": iter([b"x" * 1_000_000] * 3)}, 413, "file_too_large", {}),
+        ({"content": IMAGE, "headers": {"Content-Type": "image/png"}}, 415, "unsupported_media_type", {}),
+        ({"json": {"image": BASE64, "task": "chart"}}, 422, "unknown_task", {"tasks": ["text"]}),
+        (
+            {"json": {"image": BASE64, "prompt": "x" * 11}},
+            422,
+            "prompt_too_long",
+            {"limit": 10, "actual": 11},
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_it_is_stored(
+    serve: Any, new_worker: Any, database: Database, send: Any, status: int, code: str, more: Any
+) -> None:
+    new_worker()
+    api = serve(sync_max_bytes=1000, max_prompt_chars=10)
+    headers = {"Content-Type": "application/json"} if "content" in send else {}
+    answer = api.http.post("/v1/ocr", **({"headers": headers} | send))
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code)
+    assert {name: problem[name] for name in more} == more
+    assert states(database) == []
+
+
+@pytest.mark.parametrize(
+    ("send", "pointer"),
+    [
+        ({"json": {}}, "/image"),
+        ({"json": {"image": "no base64!"}}, "/image"),
+        ({"json": {"image": "data:image/png,abc"}}, "/image"),
+        ({"json": {"image": 5}}, "/image"),
+        ({"json": {"image": {"bucket": "scans"}}}, "/image/key"),
+        ({"json": {"image": BASE64, "options": {"pages": "1"}}}, "/options/pages"),
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, ""),
+        ({"files": {"other": b"x"}}, "/other"),
+        ({"files": {"file": b"x"}, "data": {"options": "{"}}, "/options"),
+        ({"files": {"file": b"x"}, "data": {"options": '{"a": 1}'}}, "/options/a"),
+        ({"data": {"file": "x"}, "files": {}}, None),
+    ],
+)
+def test_a_request_that_does_not_fit_is_told_where(
+    serve: Any, new_worker: Any, send: Any, pointer: str | None
+) -> None:
+    new_worker()
+    answer = serve().http.post("/v1/ocr", **send)
+    if pointer is None:
+        assert answer.status_code == 415
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]

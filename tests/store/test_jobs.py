@@ -1,0 +1,217 @@
+"""Jobs: what a tenant reads of them, how they complete, and how they are canceled."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from builders import Racer, Record, scans, settlement
+from sqlalchemy import text
+
+from ocrfleet.errors import DeadlineExceeded, JobStateConflict, NotFound
+from ocrfleet.states import JobState, Lane, PageState
+from ocrfleet.store import dispatch, jobs, settle, tenants
+from ocrfleet.store.jobs import NewJob
+
+
+def read(record: Record, job_id: UUID, tenant: UUID | None = None) -> dict[str, object]:
+    with record.database.transaction() as session:
+        found = jobs.get(session, tenant or record.tenant, job_id)
+    assert found is not None
+    return dict(found)
+
+
+def test_counts_sum_to_the_total_at_every_stage(record: Record) -> None:
+    job_id, worker = record.ready(10), record.worker()
+    record.dispatch(job_id, limit=2)
+    running = record.claim(worker, record.dispatch(job_id, limit=4))
+    record.settle(settlement(running[0]), settlement(running[1], PageState.DEAD), settlement(running[2]))
+    job = read(record, job_id)
+    states = ("ready", "dispatched", "running", "succeeded", "dead", "canceled")
+    assert [job[state] for state in states] == [4, 2, 1, 2, 1, 0]
+    assert sum(int(str(job[state])) for state in states) == job["total"] == 10
+    assert (job["errors"], job["state"]) == ({"corrupt_file": 1}, "running")
+
+
+def test_inline_objects_are_told_by_their_number(record: Record) -> None:
+    job_id = record.job(input={"type": "objects", "objects": [{"key": "a"}, {"key": "b"}]})
+    assert read(record, job_id)["input"] == {"type": "objects", "count": 2}
+
+
+def test_a_job_of_one_page_is_expanded_from_the_start(record: Record) -> None:
+    job_id = uuid4()
+    with record.database.transaction() as session:
+        job = NewJob(job_id, record.tenant, "text", {"type": "object"}, lane=Lane.INTERACTIVE)
+        jobs.create_single(session, job, bucket="ocr", key="interactive/1", etag="e")
+        assert jobs.ended(session, [job_id]) == set()
+    (page,) = record.claim(record.worker(), record.dispatch(job_id))
+    assert (page.bucket, page.key, page.etag, page.page_count) == ("ocr", "interactive/1", "e", 1)
+    record.settle(settlement(page))
+    assert record.state(job_id).state == "completed"
+    with record.database.transaction() as session:
+        assert jobs.ended(session, [job_id, uuid4()]) == {job_id}
+    record.recount()
+
+
+@pytest.mark.parametrize(("dead", "outcome"), [(0, "succeeded"), (1, "partial"), (3, "failed")])
+def test_a_job_completes_with_its_last_page_and_says_how(record: Record, dead: int, outcome: str) -> None:
+    job_id, _, _ = record.running(3)
+    states = [PageState.DEAD] * dead + [PageState.SUCCEEDED] * (3 - dead)
+    *first, last = [settlement(*pair) for pair in zip(record.pages(job_id), states, strict=True)]
+    record.settle(*first)
+    assert (record.state(job_id).state, record.state(job_id).outcome) == ("running", None)
+    record.settle(last)
+    job = record.state(job_id)
+    assert (job.state, job.outcome) == ("completed", outcome)
+    assert job.finished_at is not None
+    record.recount()
+
+
+def test_a_job_does_not_complete_while_its_input_is_still_read(record: Record) -> None:
+    job_id, worker = record.job(), record.worker()
+    record.expand(job_id, scans(1), listed=False)
+    record.settle(*(settlement(page) for page in record.claim(worker, record.dispatch(job_id))))
+    assert record.state(job_id).finished_at is None
+    record.expand(job_id, [])
+    assert record.state(job_id).state == "completed"
+
+
+def test_a_job_completes_exactly_once_when_its_last_pages_settle_at_once(record: Record) -> None:
+    job_id, _, _ = record.running(2)
+    first, second = (settlement(page) for page in record.pages(job_id))
+    with record.database.transaction() as session:
+        settle.settle(session, [first])
+        racer = Racer(record.database, lambda s: settle.settle(s, [second]))
+        assert racer.waits()
+        state = session.execute(text("SELECT state FROM jobs")).scalar()
+        assert state == "running"
+    racer.result()
+    assert record.state(job_id).state == "completed"
+    record.recount()
+
+
+def test_cancel_ends_what_waits_at_once_and_what_runs_when_it_settles(record: Record) -> None:
+    job_id, worker = record.ready(6), record.worker()
+    (page,) = record.claim(worker, record.dispatch(job_id, limit=1))
+    waiting = record.dispatch(job_id, limit=2)
+    assert record.cancel(job_id) == JobState.CANCELING
+    assert sorted(record.states(job_id)) == ["canceled"] * 5 + ["running"]
+    job = record.state(job_id)
+    assert (job.state, job.canceled, job.error["code"]) == ("canceling", 5, "canceled")
+    assert record.claim(worker, waiting) == []
+    record.recount()
+    record.settle(settlement(page))
+    job = record.state(job_id)
+    assert (job.state, job.canceled, job.succeeded, job.result_seq) == ("canceled", 6, 0, 0)
+    assert job.finished_at is not None
+    record.recount()
+
+
+def test_results_from_before_a_cancellation_stay(record: Record) -> None:
+    job_id, _, _ = record.running(3)
+    record.settle(settlement(record.pages(job_id)[0]))
+    record.cancel(job_id)
+    record.settle(*(settlement(page) for page in record.pages(job_id)[1:]))
+    job = record.state(job_id)
+    assert (job.state, job.succeeded, job.canceled, len(record.lines(job_id))) == ("canceled", 1, 2, 1)
+    record.recount()
+
+
+def test_canceling_twice_changes_nothing(record: Record) -> None:
+    job_id, _, _ = record.running(1)
+    assert record.cancel(job_id) == JobState.CANCELING
+    once = record.state(job_id)
+    assert record.cancel(job_id, DeadlineExceeded) == JobState.CANCELING
+    assert record.state(job_id) == once
+    record.settle(*(settlement(page) for page in record.pages(job_id)))
+    ended = record.state(job_id)
+    assert record.cancel(job_id) == JobState.CANCELED
+    assert record.state(job_id) == ended
+
+
+def test_a_completed_job_cannot_be_canceled(record: Record) -> None:
+    job_id = record.ready(0)
+    with pytest.raises(JobStateConflict):
+        record.cancel(job_id)
+    assert record.state(job_id).state == "completed"
+
+
+def test_at_its_deadline_a_jobs_unfinished_pages_are_canceled(record: Record) -> None:
+    late, other, _ = record.ready(2), record.ready(1), record.worker()
+    record.run("UPDATE jobs SET deadline = now() - interval '1 s' WHERE id = :id", id=late)
+    record.run("UPDATE jobs SET deadline = now() + interval '1 hour' WHERE id = :id", id=other)
+    with record.database.transaction() as session:
+        assert jobs.overdue(session) == [(record.tenant, late)]
+    record.cancel(late, DeadlineExceeded)
+    job = record.state(late)
+    assert (job.state, job.error["code"], record.states(late)) == (
+        "canceled",
+        "deadline_exceeded",
+        ["canceled"] * 2,
+    )
+    with record.database.transaction() as session:
+        assert jobs.overdue(session) == []
+
+
+def test_cancel_and_dispatch_at_once_do_not_deadlock(record: Record) -> None:
+    """The dispatcher holds pages and wants no job; the cancellation holds the job and waits for the pages."""
+    job_id = record.ready(3)
+    with record.database.transaction() as session:
+        taken = [page for page, _ in dispatch.take(session, [job_id], 2)]
+        cancel = Racer(record.database, lambda s: jobs.cancel(s, record.tenant, job_id))
+        assert cancel.waits()
+        assert len(dispatch.mark(session, [(1, taken)])) == 2
+    assert cancel.result() == JobState.CANCELING
+    assert (record.states(job_id), record.state(job_id).state) == (["canceled"] * 3, "canceled")
+    record.recount()
+
+
+def test_a_dispatcher_that_meets_a_cancellation_takes_nothing_of_the_job(record: Record) -> None:
+    job_id = record.ready(3)
+    with record.database.transaction() as session:
+        jobs.cancel(session, record.tenant, job_id)
+        take = Racer(record.database, lambda s: dispatch.take(s, [job_id], 3))
+        assert not take.waits()
+        assert take.result() == []
+
+
+def test_another_tenant_sees_nothing(record: Record) -> None:
+    job_id = record.ready(1)
+    with record.database.transaction() as session:
+        other = tenants.create(session, "other")
+    with record.database.transaction() as session:
+        assert jobs.get(session, other, job_id) is None
+        assert jobs.listing(session, other, limit=10) == []
+        with pytest.raises(NotFound):
+            jobs.cancel(session, other, job_id)
+    assert record.state(job_id).state == "queued"
+    assert read(record, job_id)["total"] == 1
+
+
+def test_jobs_are_listed_newest_first_by_pages_states_and_labels(record: Record) -> None:
+    made = [record.job(labels={"n": str(n), "kind": "scan"}) for n in range(3)]
+    record.job(lane=Lane.INTERACTIVE)
+    record.cancel(made[0])
+    with record.database.transaction() as session:
+        first = jobs.listing(session, record.tenant, limit=2)
+        before = (first[-1]["created_at"], first[-1]["id"])
+        rest = jobs.listing(session, record.tenant, limit=2, before=before)
+        canceled = jobs.listing(session, record.tenant, limit=9, state=JobState.CANCELED)
+        labeled = jobs.listing(session, record.tenant, limit=9, labels={"kind": "scan", "n": "1"})
+    assert [row["id"] for row in (*first, *rest)] == made[::-1]
+    assert [row["id"] for row in canceled] == made[:1]
+    assert [row["id"] for row in labeled] == made[1:2]
+
+
+def test_throughput_is_sampled_from_what_was_done_since(record: Record) -> None:
+    job_id, _, _ = record.running(4)
+    record.settle(*(settlement(page) for page in record.pages(job_id)[:2]))
+    record.run("UPDATE jobs SET started_at = now() - interval '10 s'")
+    with record.database.transaction() as session:
+        jobs.sample_throughput(session, 20.0)
+    assert record.state(job_id).throughput is None
+    with record.database.transaction() as session:
+        jobs.sample_throughput(session, 3.0)
+    assert record.state(job_id).throughput == pytest.approx(0.2, rel=0.3)
+    record.run("UPDATE jobs SET sampled_at = now() - interval '10 s'")
+    with record.database.transaction() as session:
+        jobs.sample_throughput(session, 3.0)
+    assert record.state(job_id).throughput == pytest.approx(0.12, rel=0.3)

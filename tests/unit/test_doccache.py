@@ -1,0 +1,101 @@
+"""Documents on disk: fetched once for all their pages, errors shared and not kept, the idle ones evicted."""
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+
+import pytest
+
+from ocrfleet.errors import StorageUnavailable
+from worker.doccache import DocumentCache
+
+PATIENCE = 10.0
+
+
+class Fetch:
+    """Counts how often it is called; waits at its gate, then gives bytes or raises."""
+
+    def __init__(self, data: bytes = b"document", error: Exception | None = None) -> None:
+        self.calls = 0
+        self.begun, self.gate = threading.Event(), threading.Event()
+        self._data, self._error = data, error
+
+    def __call__(self) -> bytes:
+        self.calls += 1
+        self.begun.set()
+        assert self.gate.wait(PATIENCE)
+        if self._error:
+            raise self._error
+        return self._data
+
+
+def at_once(data: bytes) -> Fetch:
+    fetch = Fetch(data)
+    fetch.gate.set()
+    return fetch
+
+
+@pytest.fixture
+def cache() -> Generator[DocumentCache]:
+    cache = DocumentCache(max_idle_bytes=100)
+    yield cache
+    cache.close()
+
+
+def read(cache: DocumentCache, item: int, fetch: Callable[[], bytes]) -> bytes:
+    with cache.use(item, fetch) as document:
+        return document.path.read_bytes()
+
+
+def test_many_threads_share_one_fetch(cache: DocumentCache) -> None:
+    fetch = Fetch(b"pages")
+    with ThreadPoolExecutor(8) as threads:
+        reads = [threads.submit(read, cache, 1, fetch) for _ in range(8)]
+        assert fetch.begun.wait(PATIENCE)
+        fetch.gate.set()
+        assert {one.result(PATIENCE) for one in reads} == {b"pages"}
+    assert fetch.calls == 1
+
+
+def test_a_document_tells_its_hash_and_size(cache: DocumentCache) -> None:
+    with cache.use(1, at_once(b"pages")) as document:
+        assert (document.sha256, document.size) == (sha256(b"pages").hexdigest(), 5)
+
+
+def test_a_failed_fetch_fails_all_who_waited_and_is_not_kept(cache: DocumentCache) -> None:
+    fetch = Fetch(error=StorageUnavailable("the store is away"))
+    with ThreadPoolExecutor(4) as threads:
+        reads = [threads.submit(read, cache, 1, fetch) for _ in range(4)]
+        assert fetch.begun.wait(PATIENCE)
+        fetch.gate.set()
+        errors = [one.exception(PATIENCE) for one in reads]
+    assert all(isinstance(error, StorageUnavailable) for error in errors)
+    assert read(cache, 1, at_once(b"back")) == b"back"
+
+
+def test_what_was_used_last_is_kept_up_to_the_limit(cache: DocumentCache) -> None:
+    for item in (1, 2, 3):
+        read(cache, item, at_once(bytes([item]) * 50))
+    # 150 bytes lie idle, 100 may: the first goes.
+    again = {item: at_once(bytes([item]) * 50) for item in (3, 2, 1)}
+    for item, fetch in again.items():
+        assert read(cache, item, fetch) == bytes([item]) * 50
+    assert {item: fetch.calls for item, fetch in again.items()} == {3: 0, 2: 0, 1: 1}
+
+
+def test_what_is_in_use_is_never_evicted(cache: DocumentCache) -> None:
+    with cache.use(1, at_once(b"x" * 1000)) as document:
+        for item in range(2, 6):
+            read(cache, item, at_once(b"y" * 90))
+        assert document.path.read_bytes() == b"x" * 1000
+    # Idle now, and over the limit by itself.
+    assert not document.path.exists()
+
+
+def test_nothing_is_left_when_it_closes() -> None:
+    cache = DocumentCache(max_idle_bytes=100)
+    with cache.use(1, at_once(b"x")) as document:
+        folder = document.path.parent
+    cache.close()
+    assert not folder.exists()

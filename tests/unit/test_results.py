@@ -1,0 +1,81 @@
+"""The body of a result line, and what is taken out of a text before it."""
+
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import orjson
+import pytest
+from fleet_builders import claimed_page
+
+from worker import results
+from worker.decode import Loaded
+from worker.engines.base import EngineInfo, PageResult, Region
+
+ENGINE = EngineInfo("null", "a model", "7", ("text",), 1)
+LOADED = Loaded(np.zeros((200, 100, 3), np.uint8), ("low_resolution",), "ab" * 32, 8, 20)
+
+
+def body(result: PageResult, loaded: Loaded | None = LOADED) -> dict[str, Any]:
+    written = results.body(claimed_page(queued_ms=12), ENGINE, loaded, result, 640)
+    return orjson.loads(written)
+
+
+def test_a_body_has_the_members_of_a_result_line() -> None:
+    region = Region("文字", (1, 2, 3, 4), 0.98)
+    given = body(PageResult("文字", regions=[region], language="zh", usage={"output_tokens": 2}))
+    assert given == {
+        "text": "文字",
+        "markdown": None,
+        "regions": [{"text": "文字", "box": [1, 2, 3, 4], "confidence": 0.98}],
+        "fields": None,
+        "language": "zh",
+        "warnings": ["low_resolution"],
+        "usage": {"output_tokens": 2},
+        "timings_ms": {"queue": 12, "fetch": 8, "decode": 20, "infer": 640},
+        "image": {"width": 100, "height": 200, "sha256": "ab" * 32, "rotation": 0},
+        "engine": "null",
+        "model": "a model",
+        "revision": "7",
+        "task": "text",
+        "task_version": 1,
+        "cache": "miss",
+    }
+
+
+@pytest.mark.parametrize(
+    ("rotation", "width", "height"), [(0, 100, 200), (90, 200, 100), (180, 100, 200), (270, 200, 100)]
+)
+def test_the_image_has_the_size_of_the_upright_page(rotation: int, width: int, height: int) -> None:
+    image = body(PageResult("x", rotation=rotation))["image"]
+    assert (image["width"], image["height"]) == (width, height)
+
+
+@pytest.mark.parametrize("ugly", ["a\x00b", "a\ud800b", "a\udc80\x00b", "\x00a\x00b\x00"])
+def test_characters_that_no_record_takes_are_removed_with_a_warning(ugly: str) -> None:
+    region = Region(ugly, (0, 0, 1, 1))
+    result = PageResult(
+        ugly, markdown=ugly, regions=[region], fields={ugly: [{"x": ugly}]}, warnings=("one",)
+    )
+    given = body(result)
+    assert given["text"] == given["markdown"] == given["regions"][0]["text"] == "ab"
+    assert given["fields"] == {"ab": [{"x": "ab"}]}
+    assert given["warnings"] == ["low_resolution", "one", "control_characters_removed"]
+
+
+@pytest.mark.parametrize("text", ["plain", "\\u0000", "\\\\u0000 \\ud800", "🙂 \u2028", "\x01\x1f\x7f"])
+def test_every_other_text_is_kept_as_it_is(text: str) -> None:
+    given = body(PageResult(text))
+    assert given["text"] == text
+    assert given["warnings"] == ["low_resolution"]
+
+
+def test_a_page_whose_pixels_nobody_read_has_no_image() -> None:
+    given = body(PageResult("x"), None)
+    assert given["image"] is None
+    assert given["timings_ms"] == {"queue": 12, "infer": 640}
+
+
+def test_what_is_no_json_is_refused() -> None:
+    with pytest.raises(TypeError):
+        body(PageResult("x", fields={"what": {UUID(int=1), 7}}))
