@@ -21,16 +21,16 @@ class JobWatch:
     def __init__(self, database: Database, *, poll: float = 1.0) -> None:
         self._database = database
         self._poll = poll
-        self._waiting: dict[UUID, asyncio.Event] = {}
+        self._waiting: dict[str, asyncio.Event] = {}
 
     @contextmanager
     def expect(self, job_id: UUID) -> Generator[asyncio.Event]:
         """An event that is set when the job has ended; enter before the job is made."""
-        ended = self._waiting[job_id] = asyncio.Event()
+        ended = self._waiting[str(job_id)] = asyncio.Event()
         try:
             yield ended
         finally:
-            del self._waiting[job_id]
+            del self._waiting[str(job_id)]
 
     async def run(self) -> None:
         """Listen and poll until canceled."""
@@ -40,7 +40,7 @@ class JobWatch:
 
     async def _listen(self) -> None:
         async for job_id in notify.payloads(self._database.url, notify.JOB_DONE, "ocrfleet-api-listen"):
-            self._ended(UUID(job_id))
+            self._ended(job_id)
 
     async def _look(self) -> None:
         while True:
@@ -49,14 +49,14 @@ class JobWatch:
                 continue
             try:
                 for job_id in await run_in_threadpool(self._find_ended, list(self._waiting)):
-                    self._ended(job_id)
+                    self._ended(str(job_id))
             except SQLAlchemyError as exc:
                 log.warning("poll_failed", error=str(exc))
 
-    def _find_ended(self, job_ids: list[UUID]) -> set[UUID]:
+    def _find_ended(self, job_ids: list[str]) -> set[UUID]:
         with self._database.transaction() as session:
-            return jobs.ended(session, job_ids)
+            return jobs.ended(session, [UUID(job_id) for job_id in job_ids])
 
-    def _ended(self, job_id: UUID) -> None:
+    def _ended(self, job_id: str) -> None:
         if event := self._waiting.get(job_id):
             event.set()

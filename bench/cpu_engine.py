@@ -73,10 +73,11 @@ CONTENDERS: dict[str, Callable[[list[Path], int], float]] = {"bare loop": bare, 
 
 
 def measure(paths: list[Path], processes: int, rounds: int) -> dict[str, list[Round]]:
-    """Every contender once a round, so that what else the machine does falls on all of them."""
+    """Every contender once a round, in turned order, so that what else the machine does falls on all of them."""
     measured: dict[str, list[Round]] = {name: [] for name in CONTENDERS}
-    for _ in range(rounds):
-        for name, run in CONTENDERS.items():
+    for number in range(rounds):
+        order = list(CONTENDERS.items())
+        for name, run in order if number % 2 == 0 else reversed(order):
             before = _cpu_seconds()
             seconds = run(paths, processes)
             measured[name].append(Round(seconds, _cpu_seconds() - before))

@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from ocrfleet.db import Database
 from ocrfleet.messages import PageBatch
-from ocrfleet.states import Lane
-from ocrfleet.store import dispatch, expansion, jobs, outcomes
+from ocrfleet.states import Lane, WorkerState
+from ocrfleet.store import dispatch, expansion, jobs, outcomes, workers
 from ocrfleet.store.expansion import Expansion, NewItem
 from ocrfleet.store.pages import ClaimedPage
+from ocrfleet.store.workers import Heartbeat, Registration
 
 PATIENCE = 30.0
 """Seconds a wait may take before the test has failed; no claim about speed."""
@@ -130,3 +131,39 @@ def check_record(database: Database, job_id: UUID) -> None:
     """The job's counters equal a recount, and each page that ended has its one outcome."""
     (row,) = sql(database, _RECOUNT, job=job_id)
     assert {name: value for name, value in row._mapping.items() if not value} == {}
+
+
+def add_worker(
+    database: Database,
+    *,
+    slots: int = 8,
+    in_flight: int = 16,
+    rate: float = 0.0,
+    state: WorkerState = WorkerState.READY,
+    silent_for: float = 0.0,
+    batches: Sequence[int] = (),
+) -> UUID:
+    """A live worker of the record; `silent_for` seconds have passed since its heartbeat."""
+    incarnation = uuid4()
+    members = {
+        "name": "w",
+        "host": "h",
+        "pid": 1,
+        "device": "cpu",
+        "engine": "null",
+        "model": "m",
+        "revision": "1",
+    }
+    with database.transaction() as session:
+        registration = Registration(
+            incarnation, tasks=["text"], slots=slots, in_flight_target=in_flight, state=state, **members
+        )  # type: ignore[arg-type]
+        workers.register(session, registration)
+        workers.beat(session, incarnation, Heartbeat(state, list(batches), 0, rate, None))
+        values = {"ago": silent_for, "incarnation": incarnation}
+        statement = """
+            UPDATE workers SET heartbeat_at = heartbeat_at - make_interval(secs => :ago),
+                previous_heartbeat_at = previous_heartbeat_at - make_interval(secs => :ago)
+            WHERE incarnation = :incarnation"""
+        session.execute(text(statement), values)
+    return incarnation

@@ -25,6 +25,12 @@ class Loaded:
     """Of the object's bytes, in hex."""
     fetch_ms: int
     decode_ms: int
+
+
+@dataclass(slots=True)
+class Found:
+    """What loading a page finds out about its item, even if the page itself then fails."""
+
     page_count: int | None = None
     """Set when an object taken for a single image turned out to have pages."""
 
@@ -39,15 +45,15 @@ class Loader:
         self._sandbox = Sandbox(settings.decode_processes, self._limits)
         self._documents = DocumentCache(settings.document_cache_bytes)
 
-    def load(self, page: ClaimedPage) -> Loaded:
+    def load(self, page: ClaimedPage, found: Found) -> Loaded:
         """The page's pixels; a FleetError says why there are none."""
         if page.page_count is not None and page.page_count > 1:
-            return self._load_from_document(page)
+            return self._load_from_document(page, found)
         started = time.monotonic()
         fetched = self._fetch(page)
         fetched_at = time.monotonic()
         if sniff(fetched.data[:HEAD_BYTES]) in COUNTED:
-            return self._load_from_document(page, fetched)
+            return self._load_from_document(page, found, fetched)
         sha256 = hashlib.sha256(fetched.data).hexdigest()
         decoded = decode_image(fetched.data, 0, self._limits)
         return _loaded(decoded, sha256, started, fetched_at)
@@ -57,14 +63,14 @@ class Loader:
             page.bucket, page.key, max_bytes=self._max_bytes, etag=page.etag, version_id=page.version_id
         )
 
-    def _load_from_document(self, page: ClaimedPage, fetched: Fetched | None = None) -> Loaded:
+    def _load_from_document(self, page: ClaimedPage, found: Found, fetched: Fetched | None = None) -> Loaded:
         started = time.monotonic()
         password = {**page.options, **(page.item_options or {})}.get("password")
         with self._documents.use(page.item_id, lambda: (fetched or self._fetch(page)).data) as document:
             fetched_at = time.monotonic()
-            found = self._count(page, document, password)
+            found.page_count = self._count(page, document, password)
             decoded = self._sandbox.render(document.path, page.number, password)
-            return _loaded(decoded, document.sha256, started, fetched_at, found)
+            return _loaded(decoded, document.sha256, started, fetched_at)
 
     def _count(self, page: ClaimedPage, document: Document, password: str | None) -> int | None:
         """Count what expansion took for a single image by its name."""
@@ -78,9 +84,7 @@ class Loader:
         self._documents.close()
 
 
-def _loaded(
-    decoded: Decoded, sha256: str, started: float, fetched_at: float, page_count: int | None = None
-) -> Loaded:
+def _loaded(decoded: Decoded, sha256: str, started: float, fetched_at: float) -> Loaded:
     fetch_ms = round((fetched_at - started) * 1000)
     decode_ms = round((time.monotonic() - fetched_at) * 1000)
-    return Loaded(decoded.pixels, decoded.warnings, sha256, fetch_ms, decode_ms, page_count)
+    return Loaded(decoded.pixels, decoded.warnings, sha256, fetch_ms, decode_ms)

@@ -26,7 +26,7 @@ from ocrfleet.store import outcomes, pages
 from ocrfleet.store.pages import EXCLUSIVE_AFTER, ClaimedPage
 from ocrfleet.store.settle import Settlement
 from worker import results, retry
-from worker.decode import Loaded, Loader
+from worker.decode import Found, Loaded, Loader
 from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult
 from worker.gates import BatchGate, PageGate
 from worker.settle import BatchTracker, Completer, Finished, Rate
@@ -55,6 +55,7 @@ class Runner:
         self._gate = BatchGate()
         self._held: list[int] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._waiting: set[int] = set()
         self._draining = False
         self._chance = random.Random()  # noqa: S311 (jitter)
         self._loop = asyncio.new_event_loop()
@@ -102,11 +103,11 @@ class Runner:
             self._loop.call_soon_threadsafe(self._cancel, page_id)
 
     def drain(self) -> None:
-        """Take nothing new; pages that the engine has not begun after `drain_timeout` go back at no cost."""
+        """Take nothing new: what has not begun goes back now, what has not ended within `drain_timeout` then."""
         self._draining = True
-        timer = threading.Timer(self._settings.drain_timeout, self._cancel_all)
-        timer.daemon = True
-        timer.start()
+        self._loop.call_soon_threadsafe(lambda: [self._cancel(page_id) for page_id in list(self._waiting)])
+        # On the loop, with which the timer ends.
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._settings.drain_timeout, self._cancel_all)
 
     def stop(self) -> None:
         """After the last batch: settle what is left, stop the engine."""
@@ -153,8 +154,9 @@ class Runner:
 
     async def _lead(self, page: ClaimedPage, lane: Lane, tracker: BatchTracker) -> None:
         """One page from claim to the completer's queue; whatever happens, it is settled."""
+        found = Found()
         try:
-            settlement = await self._recognize(page, lane)
+            settlement = await self._recognize(page, lane, found)
         except asyncio.CancelledError:
             # Canceled job or drain: the store turns `ready` into `canceled` where the job is.
             settlement = self._settlement(page, PageState.READY)
@@ -164,11 +166,20 @@ class Runner:
             log.exception("page_failed", page_id=page.id, job_id=str(page.job_id))
             settlement = self._failed(page, Internal(f"{type(exc).__name__}: {exc}"))
         self._tasks.pop(page.id, None)
+        if found.page_count is not None:
+            # The further pages of its document do not fail with it.
+            settlement = replace(settlement, page_count=found.page_count)
         self._completer.put(Finished(settlement, tracker.done))
         self.rate.count()
 
-    async def _recognize(self, page: ClaimedPage, lane: Lane) -> Settlement:
-        await self._pages.enter(lane)
+    async def _recognize(self, page: ClaimedPage, lane: Lane, found: Found) -> Settlement:
+        if self._draining:
+            raise asyncio.CancelledError
+        self._waiting.add(page.id)
+        try:
+            await self._pages.enter(lane)
+        finally:
+            self._waiting.discard(page.id)
         self.in_flight += 1
         try:
             if page.task not in self.info.tasks:
@@ -176,7 +187,7 @@ class Runner:
                 raise UnknownTask(f"the engine {self.info.name} can do {can}, not {page.task!r}")
             loaded: Loaded | None = None
             if self._engine.reads_pixels:
-                loaded = await self._loop.run_in_executor(self._threads[lane], self._loader.load, page)
+                loaded = await self._loop.run_in_executor(self._threads[lane], self._loader.load, page, found)
             started = time.monotonic()
             result = await self._infer(page, lane, loaded)
             infer_ms = round((time.monotonic() - started) * 1000)
@@ -184,8 +195,7 @@ class Runner:
             self.in_flight -= 1
             self._pages.leave()
         body = results.body(page, self.info, loaded, result, infer_ms)
-        page_count = loaded.page_count if loaded else None
-        return self._settlement(page, PageState.SUCCEEDED, body, page_count)
+        return self._settlement(page, PageState.SUCCEEDED, body)
 
     async def _infer(self, page: ClaimedPage, lane: Lane, loaded: Loaded | None) -> PageResult:
         request = PageRequest(
@@ -228,9 +238,7 @@ class Runner:
             return replace(kept, body=outcomes.error_body(error), failed=not error.free)
         return replace(kept, state=PageState.READY, delay=verdict.delay, failed=verdict.charged)
 
-    def _settlement(
-        self, page: ClaimedPage, state: PageState, body: str = "{}", page_count: int | None = None
-    ) -> Settlement:
+    def _settlement(self, page: ClaimedPage, state: PageState, body: str = "{}") -> Settlement:
         return Settlement(
             page_id=page.id,
             fence=page.fence,
@@ -239,7 +247,6 @@ class Runner:
             attempt=page.attempt,
             state=state,
             body=body,
-            page_count=page_count,
             incarnation=self.incarnation,
             exclusive=page.losses >= EXCLUSIVE_AFTER,
         )

@@ -25,6 +25,8 @@ class Place:
     client: Client
     blobs: Blobs
     bucket: str
+    ours: bool = True
+    """Whether it lives as long as we need it; another process's may stop at any time."""
 
 
 def carry_out(

@@ -25,6 +25,8 @@ SERVERS = (
 )
 """Settings that, where the user made them, put a server of theirs in the place of an embedded one."""
 OTHER_STARTS = 60.0
+OWN_ATTEMPTS, OTHERS_ATTEMPTS = 8, 6
+"""Ours comes back when it dies; another's may have gone for good, and then ours takes its place."""
 
 
 def servers(settings: Settings) -> Settings:
@@ -69,8 +71,10 @@ def place(settings: Settings) -> Generator[Place]:
     fleet = _start_or_find(settings)
     try:
         state, known = State(settings.state), servers(settings)
-        with Client(state.api_url, state.api_key) as client:
-            yield Place(client, blobs.connect(known), known.bucket)
+        with Client(
+            state.api_url, state.api_key, attempts=OWN_ATTEMPTS if fleet else OTHERS_ATTEMPTS
+        ) as client:
+            yield Place(client, blobs.connect(known), known.bucket, ours=fleet is not None)
     finally:
         if fleet:
             say("stopping the fleet (Ctrl-C: without waiting for the pages under way)")

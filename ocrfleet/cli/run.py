@@ -28,7 +28,8 @@ from ocrfleet.cli.console import (
     say,
 )
 from ocrfleet.cli.inputs import STDIN, LocalFile, absolute, collect
-from ocrfleet.errors import InputNotFound, UnknownTask
+from ocrfleet.client import UnreachableError
+from ocrfleet.errors import InputNotFound, StorageUnavailable, UnknownTask
 from ocrfleet.settings import Settings, settings
 
 Places = Callable[[Settings], AbstractContextManager[Place]]
@@ -86,26 +87,39 @@ def carry_out_order(order: Order, config: Settings, places: Places) -> Exit:
     """The whole of `run`, on a fleet that `places` provides."""
     if order.task not in TASKS:
         raise UnknownTask(f"there is no task {order.task!r}; there are {', '.join(TASKS)}")
-    options = {"pages": order.pages} if order.pages else {}
     stdin = sys.stdin.buffer.read(config.max_object_bytes + 1) if STDIN in order.paths else b""
     paths = [
         hashlib.sha256(stdin).hexdigest() if path == STDIN else str(absolute(path)) for path in order.paths
     ]
-    run_id = record.identify(paths, order.task, options, config.engine, str(order.expect))
+    run_id = record.identify(paths, order.task, order.pages, config.engine, str(order.expect))
     with record.hold(config.state, run_id) as folder:
         if STDIN in order.paths:
             folder.stdin.write_bytes(stdin)
         if not folder.job_id:
             _files(order, folder)  # a wrong path is told before anything starts
-        with places(config) as place, progress.display() as screen:
-            begun = time.monotonic()
-            find = functools.partial(_files, order, folder)
-            job = carry_out(place, folder, find, task=order.task, options=options, screen=screen)
-            seconds = time.monotonic() - begun
+        job, seconds = _work(order, config, places, folder)
         tally = outputs.write(order.out, folder.names(), folder.results, order.task)
         summary = outputs.write_summary(order.out, job, tally, seconds)
         folder.forget()
     return _report(order, job, summary)
+
+
+def _work(order: Order, config: Settings, places: Places, folder: record.RunFolder) -> tuple[Job, float]:
+    """The ended job, and how long it took here; goes on elsewhere when a fleet that is not ours has stopped."""
+    options = {"pages": order.pages} if order.pages else {}
+    find = functools.partial(_files, order, folder)
+    begun = time.monotonic()
+    while True:
+        with places(config) as place, progress.display() as screen:
+            begun = time.monotonic() if place.ours else begun
+            try:
+                job = carry_out(place, folder, find, task=order.task, options=options, screen=screen)
+            except (UnreachableError, StorageUnavailable):
+                if place.ours:
+                    raise
+                say("that fleet has stopped")
+            else:
+                return job, time.monotonic() - begun
 
 
 def _files(order: Order, folder: record.RunFolder) -> list[LocalFile]:

@@ -1,7 +1,9 @@
 """A whole fleet on one machine: servers from wheels, migration, services, under one supervisor process."""
 
 import dataclasses
+import hashlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,8 @@ from ocrfleet.embedded.supervisor import Process
 from ocrfleet.errors import StartFailed
 from ocrfleet.settings import child_environment
 
-FLOWER = ("celery", "-A", "worker.app", "flower", "--address=127.0.0.1", "--read_only=True")
+MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
+FLOWER = ("celery", "flower", "--address=127.0.0.1", "--read_only=True")
 RANKS = {"worker": 0, "producer": 1, "api": 1, "flower": 1}
 DRAIN = 35.0
 """What a worker gets to finish its pages (seconds), a little over its own limit."""
@@ -130,33 +133,47 @@ class Fleet:
     def _ours(self) -> list[Process]:
         if not self._services:
             return []
-        migrate = Process(
-            name="migrate",
-            argv=[sys.executable, "-m", "ocrfleet.embedded.prepare"],
-            cwd=str(self.state.root),
-            after=[name for name in self.urls if name == "postgres"],
-            once=True,
-        )
-        after = [*self.urls, "migrate"]
-        return [migrate, *(self._service(name, after) for name in self._services)]
+        prepare = self._prepare()
+        after = [*self.urls, *(one.name for one in prepare)]
+        return [*prepare, *(self._service(name, after) for name in self._services)]
+
+    def _prepare(self) -> list[Process]:
+        """What sets the database up; nothing where our own one is known to be so, to start a second sooner."""
+        argv = [sys.executable, "-m", "ocrfleet.embedded.prepare"]
+        if "postgres" in self.urls:
+            wanted = hashlib.sha256(self.state.api_key.encode())
+            for file in sorted(MIGRATIONS.glob("*.py")):
+                wanted.update(file.read_bytes())
+            # Beside the data, so that it goes when they go.
+            done = self.state.root / "postgres" / "prepared"
+            if done.exists() and done.read_text() == wanted.hexdigest():
+                return []
+            argv += [str(done), wanted.hexdigest()]
+        after = [name for name in self.urls if name == "postgres"]
+        return [Process(name="migrate", argv=argv, cwd=str(self.state.root), after=after, once=True)]
 
     def _service(self, name: str, after: list[str]) -> Process:
         module = name.partition("-")[0]
-        argv, ready = [module], list[str]()
+        argv, ready, env = [module], list[str](), dict[str, str]()
+        if module == "worker":
+            env = {"OCRFLEET_WORKER_NAME": name}
         if name == "api":
-            self.urls["api"] = f"http://127.0.0.1:{self.state.port('api', preferred=8000)}"
+            self.urls["api"] = f"http://127.0.0.1:{self.state.port('api')}"
             ready = [f"{self.urls['api']}/readyz"]
         if name == "flower":
-            port = self.state.port("flower", preferred=5555)
+            port = self.state.port("flower")
             self.urls["flower"] = f"http://127.0.0.1:{port}"
+            env = {"CELERY_BROKER_URL": self.environment["OCRFLEET_BROKER_URL"]}
             argv, ready = [*FLOWER, f"--port={port}"], [f"{self.urls['flower']}/healthcheck"]
         return Process(
             name=name,
             argv=[sys.executable, "-m", *argv],
             cwd=str(self.state.root),
-            env={"OCRFLEET_WORKER_NAME": name} if module == "worker" else {},
+            env=env,
             ready=ready,
             after=after,
+            # Flower has nothing to finish, and takes seconds to say so.
+            stop_signal=signal.SIGKILL if name == "flower" else signal.SIGTERM,
             grace=DRAIN if module == "worker" else 5.0,
             rank=RANKS[module],
         )

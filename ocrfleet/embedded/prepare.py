@@ -1,5 +1,8 @@
 """`python -m ocrfleet.embedded.prepare`: what a fleet needs before its services start: the schema, and its own key."""
 
+import sys
+from pathlib import Path
+
 from ocrfleet import db
 from ocrfleet.settings import Settings, settings
 from ocrfleet.store import tenants
@@ -16,3 +19,6 @@ def prepare(config: Settings) -> None:
 
 if __name__ == "__main__":
     prepare(settings())
+    # A file and its content, that say what was prepared: the next start may leave this out.
+    if len(sys.argv) > 2:
+        Path(sys.argv[1]).write_text(sys.argv[2])

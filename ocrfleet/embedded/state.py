@@ -64,9 +64,9 @@ class State:
         """Where the API of this folder listens while it runs; empty when it never ran."""
         return f"http://127.0.0.1:{self.ports['api']}" if "api" in self.ports else ""
 
-    def port(self, name: str, *, preferred: int = 0, span: int = 1, twin: int = 0) -> int:
+    def port(self, name: str, *, span: int = 1, twin: int = 0) -> int:
         """The first of `span` free ports, the same as last time if they are free; `twin` above each is free too."""
-        candidates = [self.ports.get(name, 0), preferred, *secrets.SystemRandom().sample(PORTS, 100)]
+        candidates = [self.ports.get(name, 0), *secrets.SystemRandom().sample(PORTS, 100)]
         for first in filter(None, candidates):
             wanted = {first + i + above for i in range(span) for above in {0, twin}}
             if not wanted & self._taken and all(map(_is_free, wanted)):

@@ -197,8 +197,12 @@ def test_what_a_consumer_of_a_stream_raises_is_left_as_it_is(blobs: Blobs) -> No
 def test_scan_lists_more_than_one_page_in_order_and_resumes(blobs: Blobs, server: Settings) -> None:
     client = sdk(server)
     keys = [f"many/{number:05}.jpg" for number in range(1205)]
+
+    def put(key: str) -> None:
+        client.put_object(BUCKET, key, io.BytesIO(b"x"), 1)
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: client.put_object(BUCKET, key, io.BytesIO(b"x"), 1), keys))
+        list(pool.map(put, keys))
     client.put_object(BUCKET, "many/folder/", io.BytesIO(b""), 0)
     client.put_object(BUCKET, "other/a.jpg", io.BytesIO(b"x"), 1)
     assert [info.key for info in blobs.scan(BUCKET, "many/")] == keys

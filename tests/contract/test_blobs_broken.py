@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class BrokenServer:
 
 
 @contextmanager
-def broken(*answers: bytes, hang: bool = False) -> Iterator[tuple[Blobs, BrokenServer]]:
+def broken(*answers: bytes, hang: bool = False) -> Generator[tuple[Blobs, BrokenServer]]:
     server = BrokenServer(list(answers), hang=hang)
     try:
         yield client(server.port), server

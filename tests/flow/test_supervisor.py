@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -133,6 +135,32 @@ def test_a_killed_owner_leaves_no_process(folder: Path) -> None:
         assert len(processes) > 3
         owner.kill()
         assert all_end(processes)
+
+
+def api_answers(fleet: Fleet) -> bool:
+    headers = {"Authorization": f"Bearer {fleet.state.api_key}"}
+    try:
+        return httpx.get(f"{fleet.urls['api']}/v1/fleet", headers=headers).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_services_run_come_back_and_are_prepared_anew_for_a_new_database(tmp_path: Path) -> None:
+    with Fleet(tmp_path, engine="null", flower=True) as fleet:
+        assert api_answers(fleet)
+        wait_for(lambda: "worker@" in httpx.get(f"{fleet.urls['flower']}/workers").text)
+        before = fleet.pids
+        for name in ("api", "producer", "worker"):
+            os.kill(before[name], signal.SIGKILL)
+        wait_for(lambda: {"api", "producer", "worker"} <= set(fleet.pids) and api_answers(fleet))
+        assert not {fleet.pids[name] for name in ("api", "producer", "worker")} & set(before.values())
+        processes = family(fleet.supervisor)
+    assert not [process for process in processes if process.is_running()]
+    with Fleet(tmp_path, engine="null", services=("api",)) as fleet:
+        assert api_answers(fleet)
+    shutil.rmtree(tmp_path / "postgres")
+    with Fleet(tmp_path, engine="null", services=("api",)) as fleet:
+        assert api_answers(fleet)
 
 
 def test_a_folder_has_one_owner(fleet: Fleet) -> None:

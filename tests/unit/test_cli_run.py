@@ -160,6 +160,21 @@ def test_the_same_run_twice_at_once_is_refused(api: FakeApi, order: Order) -> No
         execute(api, order)
 
 
+def test_when_another_ones_fleet_stops_the_run_goes_on_in_its_own(api: FakeApi, order: Order) -> None:
+    with FakeApi() as gone:
+        pass
+    urls = [gone.url, api.url]
+
+    @contextmanager
+    def place(_: Settings) -> Generator[Place]:
+        url = urls.pop(0)
+        with Client(url, KEY, attempts=1) as client:
+            yield Place(client, api.blobs, "bucket", ours=not urls)
+
+    assert carry_out_order(order, Settings(state=order.out.parent / "state"), place) is Exit.OK
+    assert results(order) == ALL
+
+
 def test_nothing_starts_for_a_path_or_task_that_is_wrong(api: FakeApi, order: Order) -> None:
     with pytest.raises(InputNotFound):
         execute(api, replace(order, paths=["/nowhere/at/all"]))

@@ -1,84 +1,22 @@
-"""A real API server on a fresh database, and a worker that the tests move by hand, through the store."""
+"""A real API server on a fresh database, and what its tests are made with."""
 
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import httpx
-import orjson
+import psycopg
 import pytest
-import uvicorn
+from api_rig import NOWHERE, Api, Expand, NewKey, NewWorker, StartApi, Worker, serve
+from pydantic import SecretStr
 
-from api.app import create_app
 from ocrfleet.db import Database
-from ocrfleet.errors import FleetError
 from ocrfleet.settings import Settings
-from ocrfleet.states import Lane, PageState, WorkerState
-from ocrfleet.store import dispatch, expansion, jobs, outcomes, pages, tenants, workers
-from ocrfleet.store.settle import Settlement, settle
-
-NOWHERE = "127.0.0.1:9"
-"""Nothing listens there: whoever needs that server fails."""
-
-
-@dataclass
-class Api:
-    """A served app; `http` sends the default tenant's key."""
-
-    url: str
-    http: httpx.Client
-    server: uvicorn.Server
-    settings: Settings
-
-    def client(self, key: str) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
-
-    @property
-    def requests_in_progress(self) -> int:
-        return len(self.server.server_state.tasks)
-
-
-@contextmanager
-def serve(settings: Settings, key: str) -> Iterator[Api]:
-    """Serve an app as `python -m api` does, in a thread."""
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            until(lambda: server.started or not thread.is_alive())
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as http:
-                yield Api(url, http, server, settings)
-        finally:
-            server.should_exit = True
-            thread.join(20)
-
-
-def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait for a condition that has to come true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
-
-
-@pytest.fixture(name="until")
-def given_until() -> Callable[..., None]:
-    return until
+from ocrfleet.store import expansion, tenants
 
 
 @pytest.fixture
-def new_key(database: Database) -> Callable[[str], str]:
+def new_key(database: Database) -> NewKey:
     """Makes a key, and the tenant unless it is the default one."""
 
     def make(tenant: str) -> str:
@@ -91,9 +29,7 @@ def new_key(database: Database) -> Callable[[str], str]:
 
 
 @pytest.fixture
-def start_api(
-    database_url: str, valkey_url: str, new_key: Callable[[str], str]
-) -> Iterator[Callable[..., Api]]:
+def start_api(database_url: str, valkey_url: str, new_key: NewKey) -> Iterator[StartApi]:
     """Starts an API with these settings; its store is nowhere unless they name one."""
     with ExitStack() as running:
 
@@ -104,6 +40,7 @@ def start_api(
                 "store_url": f"http://{NOWHERE}",
                 "store_secret_key": "secret",
                 "engine": "rapidocr",
+                "heartbeat_timeout": 600.0,
             }
             made = Settings.model_validate(defaults | settings)
             return running.enter_context(serve(made, new_key(tenants.DEFAULT)))
@@ -111,83 +48,39 @@ def start_api(
         yield start
 
 
+@pytest.fixture(scope="session")
+def strict(postgres_url: str, template: str, valkey_url: str) -> Iterator[Api]:
+    """An API of low limits, for requests that it refuses; its store is nowhere, and it has a worker."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE strict TEMPLATE {template}".encode())
+    settings = Settings(
+        database_url=f"{postgres_url.rpartition('/')[0]}/strict",
+        broker_url=valkey_url,
+        store_url=f"http://{NOWHERE}",
+        store_secret_key=SecretStr("secret"),
+        heartbeat_timeout=3600.0,
+        max_inline_objects=10,
+        max_prompt_chars=10,
+        max_request_bytes=100_000,
+        sync_max_bytes=1000,
+    )
+    database = Database(settings.database_url, application="test")
+    with database.transaction() as session:
+        key = tenants.create_key(session)
+    worker = Worker(database)
+    with serve(settings, key) as api:
+        yield api
+    worker.stop()
+    database.close()
+
+
 @pytest.fixture
-def api(start_api: Callable[..., Api]) -> Api:
+def api(start_api: StartApi) -> Api:
     return start_api()
 
 
-class Worker:
-    """Registered and alive for as long as a test lasts; it settles what it is told to."""
-
-    def __init__(self, database: Database, tasks: Sequence[str] = ("text",)) -> None:
-        self.database = database
-        self.incarnation = uuid4()
-        registration = workers.Registration(
-            self.incarnation,
-            "ocr",
-            "host",
-            1,
-            "cpu:1",
-            "null",
-            "none",
-            "1",
-            list(tasks),
-            8,
-            8,
-            WorkerState.READY,
-        )
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        with database.transaction() as session:
-            workers.register(session, registration)
-
-    def settle(self, job_ids: Sequence[UUID], results: Sequence[Mapping[str, Any] | FleetError]) -> int:
-        """Dispatch, claim and settle as many ready pages as there are results; returns how many."""
-        with self.database.transaction() as session:
-            jobs.start(session, job_ids)
-            taken = [page for page, _ in dispatch.take(session, job_ids, len(results))]
-            (batch,) = dispatch.batch_ids(session, 1)
-            fences = dispatch.mark(session, [(batch, taken)])
-        with self.database.transaction() as session:
-            claimed = pages.claim(session, self.incarnation, sorted(fences.items()))
-        with self.database.transaction() as session:
-            done = [self._settlement(page, result) for page, result in zip(claimed, results, strict=False)]
-            return len(settle(session, done, 60.0))
-
-    def _settlement(self, page: pages.ClaimedPage, result: Mapping[str, Any] | FleetError) -> Settlement:
-        failed = isinstance(result, FleetError)
-        return Settlement(
-            page_id=page.id,
-            fence=page.fence,
-            job_id=page.job_id,
-            item_id=page.item_id,
-            attempt=page.attempt,
-            state=PageState.DEAD if failed else PageState.SUCCEEDED,
-            body=outcomes.error_body(result) if failed else orjson.dumps(result).decode(),
-            code=result.code if failed else None,
-            incarnation=self.incarnation,
-        )
-
-    def serve(self, result: Mapping[str, Any] | FleetError) -> None:
-        """From now on end every interactive page so."""
-        self._thread = threading.Thread(target=self._serve, args=(result,))
-        self._thread.start()
-
-    def _serve(self, result: Mapping[str, Any] | FleetError) -> None:
-        while not self._stop.wait(0.02):
-            with self.database.transaction() as session:
-                demand = dispatch.demand(session, Lane.INTERACTIVE)
-            for tenant in demand:
-                self.settle(tenant.jobs, [result] * len(tenant.jobs))
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-
-
 @pytest.fixture
-def new_worker(database: Database) -> Iterator[Callable[..., Worker]]:
+def new_worker(database: Database) -> Iterator[NewWorker]:
     made: list[Worker] = []
 
     def make(*tasks: str) -> Worker:
@@ -200,7 +93,7 @@ def new_worker(database: Database) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture
-def expand(database: Database) -> Callable[..., UUID]:
+def expand(database: Database) -> Expand:
     """Expands the job that has waited longest into single-page items, as the producer does."""
 
     def go(count: int, *, listed: bool = True) -> UUID:

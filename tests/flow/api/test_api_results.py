@@ -1,22 +1,24 @@
 """The stream of results: order, cursors, following a job that runs."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import httpx
 import orjson
 import pytest
+from api_rig import Api, Expand, NewJob, NewWorker, until
 from sqlalchemy import text
 
 from ocrfleet.db import Database
 from ocrfleet.errors import CorruptFile
 
+EMPTY: dict[str, Any] = {}
 PREFIX = {"input": {"type": "prefix", "prefix": "2026/"}}
 
 
 @pytest.fixture
-def job(api: Any, expand: Callable[..., UUID]) -> Callable[..., tuple[UUID, str]]:
+def job(api: Api, expand: Expand) -> NewJob:
     """Makes a job of so many pages: its id, and the address of its results."""
 
     def make(count: int, *, listed: bool = True) -> tuple[UUID, str]:
@@ -26,14 +28,14 @@ def job(api: Any, expand: Callable[..., UUID]) -> Callable[..., tuple[UUID, str]
     return make
 
 
-def lines(answer: Any) -> list[dict[str, Any]]:
+def lines(answer: httpx.Response) -> list[dict[str, Any]]:
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "application/x-ndjson"
     return [orjson.loads(line) for line in answer.content.split(b"\n") if line]
 
 
 def test_all_results_come_in_order_over_many_chunks_and_end_with_a_cursor(
-    api: Any, job: Any, new_worker: Any
+    api: Api, job: NewJob, new_worker: NewWorker
 ) -> None:
     job_id, url = job(2100)
     new_worker().settle([job_id], [{"text": "a"}] * 2099 + [CorruptFile("no end of image")])
@@ -47,13 +49,15 @@ def test_all_results_come_in_order_over_many_chunks_and_end_with_a_cursor(
     assert results[0]["text"] == "a"
 
 
-def test_a_stream_goes_on_from_a_cursor_or_from_any_results_seq(api: Any, job: Any, new_worker: Any) -> None:
+def test_a_stream_goes_on_from_a_cursor_or_from_any_results_seq(
+    api: Api, job: NewJob, new_worker: NewWorker
+) -> None:
     job_id, url = job(10)
     worker = new_worker()
-    worker.settle([job_id], [{}] * 4)
+    worker.settle([job_id], [EMPTY] * 4)
     *first, end = lines(api.http.get(url))
     assert end["cursor"] == "4"
-    worker.settle([job_id], [{}] * 6)
+    worker.settle([job_id], [EMPTY] * 6)
     *rest, _ = lines(api.http.get(url, params={"cursor": end["cursor"]}))
     assert [result["seq"] for result in first + rest] == list(range(1, 11))
     *some, end = lines(api.http.get(url, params={"cursor": rest[1]["seq"], "limit": 3}))
@@ -62,7 +66,7 @@ def test_a_stream_goes_on_from_a_cursor_or_from_any_results_seq(api: Any, job: A
 
 
 @pytest.mark.parametrize("params", [{"cursor": "x"}, {"cursor": "-1"}, {"cursor": "1" * 19}, {"limit": 0}])
-def test_a_cursor_that_was_never_given_out_is_refused(api: Any, job: Any, params: dict[str, Any]) -> None:
+def test_a_cursor_that_was_never_given_out_is_refused(api: Api, job: NewJob, params: dict[str, Any]) -> None:
     _, url = job(1)
     answer = api.http.get(url, params=params)
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
@@ -70,11 +74,12 @@ def test_a_cursor_that_was_never_given_out_is_refused(api: Any, job: Any, params
 
 
 def test_following_gives_every_result_of_a_running_job_once_and_ends_with_it(
-    api: Any, job: Any, new_worker: Any, database: Database
+    api: Api, job: NewJob, new_worker: NewWorker, database: Database
 ) -> None:
     job_id, url = job(30)
-    worker, read = new_worker(), []
-    half_way, idle = threading.Event(), []
+    worker, half_way = new_worker(), threading.Event()
+    read: list[dict[str, Any]] = []
+    idle: list[int] = []
 
     def follow() -> None:
         with api.http.stream("GET", url, params={"follow": "true"}) as answer:
@@ -99,7 +104,7 @@ def test_following_gives_every_result_of_a_running_job_once_and_ends_with_it(
     assert sum(idle) < len(idle)  # a transaction may be seen open for a moment, but not all the time
 
 
-def test_a_follower_that_leaves_is_not_served_any_longer(api: Any, job: Any, until: Any) -> None:
+def test_a_follower_that_leaves_is_not_served_any_longer(api: Api, job: NewJob) -> None:
     _, url = job(5)
     with api.client("") as other:
         request = other.build_request("GET", url, params={"follow": "true"}, headers=api.http.headers)
@@ -110,6 +115,6 @@ def test_a_follower_that_leaves_is_not_served_any_longer(api: Any, job: Any, unt
     assert api.http.get(url).status_code == 200
 
 
-def test_without_follow_the_stream_of_a_running_job_ends_at_once(api: Any, job: Any) -> None:
+def test_without_follow_the_stream_of_a_running_job_ends_at_once(api: Api, job: NewJob) -> None:
     _, url = job(5, listed=False)
     assert lines(api.http.get(url)) == [{"_end": True, "cursor": "0"}]
