@@ -6,8 +6,11 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
@@ -40,12 +43,11 @@ class Edge:
             await self._serve(scope, receive, answer)
         except ClientDisconnect:
             pass
-        except Exception:
+        except Exception as exc:
             log.exception("unexpected_error", method=method, path=path)
             # An answer that has begun cannot be taken back; the server closes the connection, and that shows.
             if not answer.status:
-                problem = Internal("An unexpected error; it is in the log under this request id.")
-                await problems.response(problem, request_id)(scope, receive, answer)
+                await _unexpected(exc, method, request_id)(scope, receive, answer)
         finally:
             if path.startswith("/v1/"):
                 seconds = round(time.monotonic() - began, 4)
@@ -73,6 +75,16 @@ class _Answer:
             self.status = message["status"]
             MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
         await self._send(message)
+
+
+def _unexpected(exc: Exception, method: str, request_id: str) -> Response:
+    """A call that changes nothing may be repeated when the database is back: 503 says so to every client."""
+    if method == "GET" and isinstance(exc, OperationalError | PoolTimeoutError):
+        problem = Internal("The database does not answer.", retry_after=1)
+        return problems.response(problem, request_id, 503)
+    return problems.response(
+        Internal("An unexpected error; it is in the log under this request id."), request_id
+    )
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:

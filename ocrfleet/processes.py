@@ -9,17 +9,17 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None)
 
 
+def bind_to(parent: int, number: int = signal.SIGKILL) -> None:
+    """Get a signal when the parent's thread that started us ends, and leave if the parent is gone already."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None]:
-    """A `preexec_fn`: the child gets the signal when the thread that starts it ends, so start it from the main one."""
+    """A `preexec_fn` that binds the child to this process; start it from a thread that lives as long as we do."""
     parent = os.getpid()
-
-    def before_exec() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        # The parent may have gone before the call.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
+    return lambda: bind_to(parent, number)
 
 
 def become_subreaper() -> None:

@@ -5,7 +5,6 @@ tied to the thread that started it.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import pwd
@@ -14,15 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ocrfleet.embedded.probes import is_ready
+from ocrfleet.processes import become_subreaper, die_with_parent
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-LIBC = ctypes.CDLL(None)
 TICK = 0.02
 STEADY = 2.0
 """A child that lived this long (seconds) is restarted at once; one that did not waits longer each time."""
@@ -87,7 +84,7 @@ class Child:
                     extra_groups=[] if user else None,
                     # Its own group: a terminal's Ctrl-C passes it by, and what it leaves behind can be ended.
                     process_group=0,
-                    preexec_fn=_die_with_parent(self.spec.death_signal, os.getpid()),  # noqa: PLW1509  one thread
+                    preexec_fn=die_with_parent(self.spec.death_signal),  # noqa: PLW1509  one thread
                 )
             except OSError as exc:
                 log.write(f"{exc}\n".encode())
@@ -132,7 +129,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop_asked)
         signal.signal(signal.SIGCHLD, _wake_up)
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        become_subreaper()
 
     def run(self) -> int:
         """Serve until told to stop; 1 if not everything became ready."""
@@ -251,19 +248,6 @@ def _tell(event: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
-
-
-def _die_with_parent(number: int, parent: int) -> Callable[[], None]:
-    def before_exec() -> None:
-        _prctl(PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
-
-
-def _prctl(option: int, value: int) -> None:
-    LIBC.prctl(option, value, 0, 0, 0)
 
 
 def _children_of_ours() -> set[int]:

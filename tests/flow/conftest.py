@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import redis
 
 from ocrfleet import blobs
 from ocrfleet.blobs import Blobs, NullBlobs
@@ -52,3 +53,12 @@ def start_runner(database: Database, threads: ThreadPoolExecutor) -> Iterator[Ca
 def store(s3: Settings) -> Blobs:
     """The real S3 server."""
     return blobs.connect(s3)
+
+
+@pytest.fixture
+def broker_url(valkey_url: str) -> str:
+    """A database of Valkey's for one test, empty."""
+    url = f"{valkey_url.rpartition('/')[0]}/9"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url

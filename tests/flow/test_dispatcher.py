@@ -205,9 +205,9 @@ def test_a_broker_that_is_away_is_told_so_and_not_waited_for(dead_broker: Broker
         dead_broker.status()
 
 
-def test_what_the_producer_publishes_is_what_the_worker_reads(database: Database, valkey_url: str) -> None:
+def test_what_the_producer_publishes_is_what_the_worker_reads(database: Database, broker_url: str) -> None:
     """Through the real broker, with the worker's own Celery application on its other end."""
-    settings = Settings(broker_url=valkey_url)
+    settings = Settings(broker_url=broker_url)
     broker, app = Broker(settings), create_app(settings)
     batch = send(database, add_job(database, 5))
     try:

@@ -17,6 +17,7 @@ from fleet_builders import (
     results,
     send,
     sql,
+    wait_for,
 )
 
 from ocrfleet.db import Database
@@ -33,8 +34,10 @@ def broker() -> FakeBroker:
 
 @pytest.fixture
 def sweeper(database: Database, broker: FakeBroker) -> Sweeper:
-    # The servers of the tests may have started only just now: no lease expires within that time of their start.
-    settings = Settings(heartbeat_timeout=1.0)
+    settings = Settings(heartbeat_timeout=5.0)
+    # No lease expires within that time of the database's start, which may have been just now.
+    up = "SELECT 1 WHERE now() - pg_postmaster_start_time() > interval '5 seconds'"
+    wait_for(lambda: sql(database, up))
     return Sweeper(settings, broker, database.transaction)  # type: ignore[arg-type]
 
 
@@ -61,7 +64,7 @@ def running(database: Database, count: int, **worker: float) -> tuple[UUID, UUID
 def test_pages_of_a_silent_worker_are_ready_again_with_a_loss_and_no_failure(
     database: Database, sweeper: Sweeper
 ) -> None:
-    lost, dead = running(database, 3, silent_for=5.0)
+    lost, dead = running(database, 3, silent_for=60.0)
     kept, _ = running(database, 2)
     sweeper.sweep()
     found = pages(database, lost)
@@ -99,7 +102,7 @@ def test_two_losses_alone_on_two_workers_are_the_proof_of_poison(
         (page,) = pages(database, job_id)
         assert (page.state, page.losses) == ("ready", losses)
         batch = send(database, job_id, exclusive=losses >= 2)
-        claim(database, batch, add_worker(database, silent_for=5.0, batches=[batch.batch_id]))
+        claim(database, batch, add_worker(database, silent_for=60.0, batches=[batch.batch_id]))
         sweeper.sweep()
         again_now(database, job_id)
         codes = [(one.code, one.exclusive) for one in attempts(database, job_id)]
@@ -211,7 +214,7 @@ def test_a_broker_that_is_away_says_nothing_about_its_messages(
     waiting = add_job(database, 2)
     send(database, waiting)
     age(database, waiting, 1000)
-    lost, _ = running(database, 2, silent_for=5.0)
+    lost, _ = running(database, 2, silent_for=60.0)
     broker.is_away = True
     sweeper.sweep()
     assert page_states(database, waiting) == ["dispatched"] * 2

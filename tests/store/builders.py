@@ -178,9 +178,15 @@ class Record:
 
     def recount(self) -> None:
         """The counters and sequences of every job are what its rows say, and no row is an orphan."""
-        assert self.run(_RECOUNT) == []
-        assert self.run(_STREAMS) == []
-        assert self.run(_ORPHANS) == []
+        with self.database.transaction() as session:
+            for check in (_RECOUNT, _STREAMS, _ORPHANS):
+                assert session.execute(text(check)).all() == []
+
+    def clear(self) -> None:
+        """Empty the record; far quicker than another database."""
+        with self.database.transaction() as session:
+            for table in ("job_errors", "jobs", "items", "pages", "outcomes", "attempts", "workers"):
+                session.execute(text(f"DELETE FROM {table}"))  # noqa: S608
 
 
 _RECOUNT = """

@@ -20,8 +20,8 @@ from ocrfleet.states import PageState
 from ocrfleet.store.pages import ClaimedPage
 
 PROFILE = settings(
-    max_examples=25,
-    stateful_step_count=40,
+    max_examples=50,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
@@ -62,9 +62,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.record.run(
-            "TRUNCATE jobs, job_errors, items, pages, outcomes, attempts, workers RESTART IDENTITY CASCADE"
-        )
+        self.record.clear()
         self.tick = 0
         self.pages: dict[int, Page] = {}
         self.canceled: dict[UUID, bool] = {}
@@ -76,13 +74,13 @@ class Machine(RuleBasedStateMachine):
 
     # What the system does
 
-    @initialize()
-    def begin(self) -> None:
-        self.submit(3)
+    @initialize(count=st.integers(1, 4))
+    def begin(self, count: int) -> None:
+        self.submit(count)
         self.start_worker()
         self.start_worker()
 
-    @precondition(lambda self: len(self.canceled) < 4 and not self._unfinished())
+    @precondition(lambda self: not self._unfinished())
     @rule(count=st.integers(1, 4))
     def submit(self, count: int) -> None:
         job = self.record.ready(count)
@@ -136,13 +134,15 @@ class Machine(RuleBasedStateMachine):
         self.dispatch(limit)
         self.deliver(len(self.messages) - 1, who, again=False)
 
-    @precondition(lambda self: self._in("ready") and self.workers)
-    @rule(who=ANY)
-    def crash(self, who: int) -> None:
-        """The worker takes a page, and no more is heard of it."""
-        self.work(1, who)
-        self.fall_silent(who)
-        self.sweep()
+    @precondition(lambda self: self._in("ready") and not self._in("running"))
+    @rule(who=st.lists(ANY, min_size=1, max_size=4))
+    def crash(self, who: list[int]) -> None:
+        """Workers take a page each, one after another, and no more is heard of them."""
+        for one in who:
+            if self._in("ready"):
+                self.work(1, one)
+                self.fall_silent(one)
+                self.sweep()
 
     @precondition(lambda self: self.messages)
     @rule(which=ANY)
@@ -152,17 +152,19 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(
         chosen=st.lists(
-            st.tuples(st.integers(1, 8), st.sampled_from(RESULTS)),
+            st.tuples(st.integers(0, 5), st.sampled_from(RESULTS)),
             min_size=1,
             max_size=4,
             unique_by=lambda pair: pair[0],
         )
     )
     def settle(self, chosen: list[tuple[int, PageState]]) -> None:
-        """Of the pages claimed last, some in one flush: in time, late, again, or one page under two fences."""
+        """Of the pages ever claimed, some in one flush: in time, late, again, or one page under two fences."""
         flush = {}
+        # Those that run come first, then the latest.
+        claims = sorted(self.claims[::-1], key=lambda page: self.pages[page.id].state != "running")
         for which, state in chosen:
-            page = self.claims[-min(which, len(self.claims))]
+            page = claims[which % len(claims)]
             flush[page.id, page.fence] = settlement(page, state, failed=state == PageState.READY)
         expected = {
             id_
@@ -189,10 +191,13 @@ class Machine(RuleBasedStateMachine):
         self.workers[worker].silent = True
 
     @precondition(lambda self: self.workers)
-    @rule(who=ANY, forgets=st.booleans())
-    def beat(self, who: int, forgets: bool) -> None:
+    @rule(who=ANY, forgets=st.booleans(), times=st.integers(1, 2))
+    def beat(self, who: int, forgets: bool, times: int) -> None:
         """A worker, alive or revived, names what it holds; or knows nothing of it, after an answer was lost."""
-        id_ = list(self.workers)[who % len(self.workers)]
+        for _ in range(times):
+            self._beat(list(self.workers)[who % len(self.workers)], forgets=forgets)
+
+    def _beat(self, id_: UUID, *, forgets: bool) -> None:
         held = {page.batch for page in self.pages.values() if page.worker == id_ and page.batch is not None}
         worker = self.workers[id_]
         # What the record remembers as the heartbeat before is the one that `silence` has set.
@@ -237,7 +242,7 @@ class Machine(RuleBasedStateMachine):
             page.state, page.batch = "ready", None
         assert self.record.sweep_messages(empty=True, restarted=restarted) == len(lost)
 
-    @precondition(lambda self: self._unfinished())
+    @precondition(lambda self: self._in("running") or self._in("dispatched"))
     @rule(which=ANY)
     def cancel(self, which: int) -> None:
         jobs = self._unfinished()

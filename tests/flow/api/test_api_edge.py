@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 import pytest
-from api_rig import Api, Expand, NewWorker, StartApi, until
+from api_rig import NOWHERE, Api, Expand, NewWorker, StartApi, until
 from fastapi.openapi.models import OpenAPI
 from sqlalchemy import text
 from structlog.contextvars import merge_contextvars
@@ -107,6 +107,16 @@ def test_an_unexpected_error_is_logged_and_told_without_its_inside(api: Api, dat
     (event,) = (event for event in logged if event["event"] == "unexpected_error")
     assert event["request_id"] == "req-17"
     assert "UndefinedTable" in event["exception"]
+
+
+def test_without_a_database_what_changes_nothing_may_be_repeated(start_api: StartApi) -> None:
+    api = start_api(database_url=f"postgresql://{NOWHERE}/none")
+    read, write = api.http.get("/v1/jobs"), api.http.post("/v1/jobs", json={})
+    assert (read.status_code, read.json()["code"], read.headers["Retry-After"]) == (503, "internal", "1")
+    assert (write.status_code, write.json()["code"]) == (500, "internal")
+    ready = api.http.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["postgres"] != "ok"
 
 
 def test_ready_means_that_all_three_servers_answer(start_api: StartApi, s3: Settings) -> None:

@@ -1,0 +1,304 @@
+"""Pages against a model: whatever is delivered twice, late or never, whoever dies, the record stays what it must be."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from builders import Batch, Record, settlement
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ocrfleet.states import PageState
+from ocrfleet.store.pages import ClaimedPage
+
+PROFILE = settings(
+    max_examples=50,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+RESULTS = [PageState.READY, PageState.READY, PageState.SUCCEEDED, PageState.DEAD]
+TERMINAL = ("succeeded", "dead", "canceled")
+ANY = st.integers(0, 10**6)
+"""Chooses one of a list that is not known when the example is made."""
+
+
+@dataclass
+class Page:
+    job: UUID
+    state: str = "ready"
+    fence: int = 0
+    losses: int = 0
+    failures: int = 0
+    batch: int | None = None
+    worker: UUID | None = None
+    since: int = 0
+    proofs: set[UUID] = field(default_factory=set)
+
+
+@dataclass
+class Worker:
+    silent: bool = False
+    batches: list[int] = field(default_factory=list)
+    previous: list[int] = field(default_factory=list)
+    beat: int = 0
+    previous_beat: int | None = None
+
+    def holds(self, page: Page) -> bool:
+        named = page.batch in self.batches or page.batch in self.previous
+        return not self.silent and (named or self.previous_beat is None or self.previous_beat <= page.since)
+
+
+from collections import Counter
+C=Counter()
+class Machine(RuleBasedStateMachine):
+    record: Record
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record.clear()
+        self.tick = 0; C['examples']+=1
+        self.pages: dict[int, Page] = {}
+        self.canceled: dict[UUID, bool] = {}
+        self.workers: dict[UUID, Worker] = {}
+        self.messages: list[Batch] = []
+        self.claims: list[ClaimedPage] = []
+        self.ended: dict[int, Any] = {}
+        self.fences: dict[int, int] = {}
+
+    # What the system does
+
+    @initialize(count=st.integers(1, 4))
+    def begin(self, count: int) -> None:
+        self.submit(count)
+        self.start_worker()
+        self.start_worker()
+
+    @precondition(lambda self: not self._unfinished())
+    @rule(count=st.integers(1, 4))
+    def submit(self, count: int) -> None:
+        job = self.record.ready(count)
+        self.canceled[job] = False
+        self.pages |= {row.id: Page(job) for row in self.record.pages(job)}
+
+    @precondition(lambda self: len(self.workers) < 4)
+    @rule()
+    def start_worker(self) -> None:
+        self.tick += 1
+        self.workers[self.record.worker()] = Worker(beat=self.tick)
+
+    @precondition(lambda self: self._in("ready"))
+    @rule(limit=st.integers(1, 6))
+    def dispatch(self, limit: int) -> None:
+        batch = self.record.dispatch(*self.canceled, limit=limit)
+        ready = {id_ for id_, page in self.pages.items() if page.state == "ready"}
+        assert {id_ for id_, _ in batch.pages} <= ready
+        assert len(batch.pages) == min(limit, len(ready))
+        for id_, fence in batch.pages:
+            page = self.pages[id_]
+            page.state, page.fence, page.batch = "dispatched", page.fence + 1, batch.id
+            assert fence == page.fence
+        self.messages.append(batch)
+
+    @precondition(lambda self: self.messages and self.workers)
+    @rule(which=ANY, who=ANY, again=st.booleans())
+    def deliver(self, which: int, who: int, again: bool) -> None:
+        """In any order, to any worker, even to one that will not beat again; `again`: it will come once more."""
+        batch = self.messages[which % len(self.messages)]
+        if not again:
+            self.messages.remove(batch)
+        worker = list(self.workers)[who % len(self.workers)]
+        claimed = self.record.claim(worker, batch)
+        self.tick += 1
+        expected = [
+            (id_, fence)
+            for id_, fence in batch.pages
+            if self.pages[id_].state == "dispatched" and self.pages[id_].fence == fence
+        ]
+        assert sorted((page.id, page.fence) for page in claimed) == expected
+        for page in claimed:
+            model = self.pages[page.id]
+            model.state, model.worker, model.since = "running", worker, self.tick
+        self.claims += claimed; C['claimed']+=len(claimed); C['skipped']+=len(batch.pages)-len(claimed)
+
+    @precondition(lambda self: self._in("ready") and self.workers)
+    @rule(limit=st.integers(1, 6), who=ANY)
+    def work(self, limit: int, who: int) -> None:
+        """The usual way: what is dispatched arrives."""
+        self.dispatch(limit)
+        self.deliver(len(self.messages) - 1, who, again=False)
+
+    @precondition(lambda self: self._in("ready") and not self._in("running"))
+    @rule(who=st.lists(ANY, min_size=1, max_size=4))
+    def crash(self, who: list[int]) -> None:
+        """Workers take a page each, one after another, and no more is heard of them."""
+        for one in who:
+            if self._in("ready"):
+                self.work(1, one)
+                self.fall_silent(one)
+                self.sweep()
+
+    @precondition(lambda self: self.messages)
+    @rule(which=ANY)
+    def drop(self, which: int) -> None:
+        self.messages.pop(which % len(self.messages))
+
+    @precondition(lambda self: self.claims)
+    @rule(
+        chosen=st.lists(
+            st.tuples(st.integers(0, 5), st.sampled_from(RESULTS)),
+            min_size=1,
+            max_size=4,
+            unique_by=lambda pair: pair[0],
+        )
+    )
+    def settle(self, chosen: list[tuple[int, PageState]]) -> None:
+        """Of the pages ever claimed, some in one flush: in time, late, again, or one page under two fences."""
+        flush = {}
+        # Those that run come first, then the latest.
+        claims = sorted(self.claims[::-1], key=lambda page: self.pages[page.id].state != "running")
+        for which, state in chosen:
+            page = claims[which % len(claims)]
+            flush[page.id, page.fence] = settlement(page, state, failed=state == PageState.READY)
+        expected = {
+            id_
+            for id_, fence in flush
+            if self.pages[id_].state == "running" and self.pages[id_].fence == fence
+        }
+        assert self.record.settle(*flush.values()) == expected
+        C['flush']+=1; C['settled']+=len(expected); C['refused']+=len(flush)-len(expected); C['twofences']+=len(flush)!=len({i for i,_ in flush}); C['twofences_live']+=any(sum(i==j for j,_ in flush)>1 for i in expected)
+        for (id_, fence), settled in flush.items():
+            page = self.pages[id_]
+            if id_ in expected and page.fence == fence:
+                page.failures += settled.failed
+                self._leave(page, settled.state)
+
+    def _leave(self, page: Page, state: str) -> None:
+        """The lease ends; what is over for its job is canceled."""
+        page.state = "canceled" if self.canceled[page.job] else state
+        page.worker = page.batch = None
+
+    @precondition(lambda self: self.workers)
+    @rule(who=ANY)
+    def fall_silent(self, who: int) -> None:
+        worker = list(self.workers)[who % len(self.workers)]
+        self.record.silence(worker)
+        self.workers[worker].silent = True
+
+    @precondition(lambda self: self.workers)
+    @rule(who=ANY, forgets=st.booleans(), times=st.integers(1, 2))
+    def beat(self, who: int, forgets: bool, times: int) -> None:
+        """A worker, alive or revived, names what it holds; or knows nothing of it, after an answer was lost."""
+        for _ in range(times):
+            self._beat(list(self.workers)[who % len(self.workers)], forgets=forgets)
+
+    def _beat(self, id_: UUID, *, forgets: bool) -> None:
+        held = {page.batch for page in self.pages.values() if page.worker == id_ and page.batch is not None}
+        worker = self.workers[id_]
+        # What the record remembers as the heartbeat before is the one that `silence` has set.
+        before = 0 if worker.silent else worker.beat
+        self.tick += 1
+        named = [] if forgets else sorted(held)
+        assert self.record.beat(id_, *named)
+        worker.previous, worker.batches = worker.batches, named
+        worker.previous_beat, worker.beat, worker.silent = before, self.tick, False
+
+    @precondition(lambda self: self._in("running"))
+    @rule()
+    def sweep(self) -> None:
+        lost = unheld = poisoned = 0
+        for page in self._in("running"):
+            assert page.worker is not None
+            worker, state = page.worker, "ready"
+            if self.workers[worker].holds(page):
+                continue
+            if not self.workers[worker].silent:
+                unheld += 1
+            else:
+                lost += 1
+                if page.losses >= 2:
+                    page.proofs.add(worker)
+                page.losses += 1
+                if len(page.proofs) >= 2:
+                    state = "dead"
+                    poisoned += not self.canceled[page.job]
+            self._leave(page, state)
+        swept = self.record.sweep()
+        C['lost']+=lost; C['unheld']+=unheld; C['poisoned']+=poisoned; C['sweeps']+=1
+        assert (swept.lost, swept.unheld, swept.poisoned) == (lost, unheld, poisoned)
+
+    @precondition(lambda self: self._in("dispatched"))
+    @rule(restarted=st.booleans())
+    def sweep_messages(self, restarted: bool) -> None:
+        """An hour later."""
+        self.record.run("UPDATE pages SET since = now() - interval '1 hour' WHERE state = 'dispatched'")
+        named = {batch for worker in self.workers.values() if not worker.silent for batch in worker.batches}
+        lost = [page for page in self._in("dispatched") if page.batch not in named]
+        for page in lost:
+            page.state, page.batch = "ready", None
+        assert self.record.sweep_messages(empty=True, restarted=restarted) == len(lost)
+
+    @precondition(lambda self: self._in("running") or self._in("dispatched"))
+    @rule(which=ANY)
+    def cancel(self, which: int) -> None:
+        jobs = self._unfinished()
+        job = jobs[which % len(jobs)]
+        self.record.cancel(job); C['cancel']+=1
+        self.canceled[job] = True
+        for page in self.pages.values():
+            if page.job == job and page.state in ("ready", "dispatched"):
+                page.state, page.batch = "canceled", None
+
+    def _in(self, state: str) -> list[Page]:
+        return [page for page in self.pages.values() if page.state == state]
+
+    def _unfinished(self) -> list[UUID]:
+        return sorted({page.job for page in self.pages.values() if page.state not in TERMINAL})
+
+    # What is always so
+
+    @invariant()
+    def the_pages_are_those_of_the_model(self) -> None:
+        rows = self.record.run("SELECT * FROM pages ORDER BY id")
+        C['steps']+=1
+        for row in rows:
+            page = self.pages[row.id]
+            expected = (page.state, page.fence, page.losses, page.failures, page.batch, page.worker)
+            assert expected == (
+                row.state, row.fence, row.losses, row.failures, row.batch_id, row.incarnation,
+            )  # fmt: skip
+            assert row.fence >= self.fences.get(row.id, 0)
+            self.fences[row.id] = row.fence
+            if row.state in TERMINAL:
+                assert self.ended.setdefault(row.id, row) == row
+
+    @invariant()
+    def counters_and_outcomes_are_those_of_a_recount(self) -> None:
+        """This also holds each outcome to the fence of its page, and jobs to end with their last page."""
+        self.record.recount()
+
+    def teardown(self) -> None:
+        """Live workers, a working broker and time bring every job to its end."""
+        worker = self.record.worker()
+        self.record.run("UPDATE workers SET state = 'stopped' WHERE incarnation <> :id", id=worker)
+        self.record.sweep()
+        self.record.run("UPDATE pages SET since = now() - interval '1 hour' WHERE state = 'dispatched'")
+        self.record.sweep_messages()
+        if self.canceled:
+            claimed = self.record.claim(worker, self.record.dispatch(*self.canceled))
+            self.record.settle(*(settlement(page) for page in claimed))
+        assert self.record.run("SELECT id FROM jobs WHERE finished_at IS NULL") == []
+        self.record.recount()
+
+
+def test_pages_behave_as_their_model(record: Record) -> None:
+    run_state_machine_as_test(type("Pages", (Machine,), {"record": record}), settings=PROFILE)
+    print(C)
