@@ -162,6 +162,8 @@ class EngineCrashed(TransientError):
     """The engine process ended under the page."""
 
     free = True
+    alone = False
+    """The process held this page and no other: it counts as a loss, and so the page as a suspect."""
 
 
 class WorkerLost(TransientError):

@@ -64,9 +64,7 @@ JOB_TERMINAL = frozenset({JobState.CANCELED, JobState.COMPLETED, JobState.FAILED
 PAGE_TRANSITIONS: dict[PageState, frozenset[PageState]] = {
     PageState.READY: frozenset({PageState.DISPATCHED, PageState.CANCELED}),
     PageState.DISPATCHED: frozenset({PageState.RUNNING, PageState.READY, PageState.CANCELED}),
-    PageState.RUNNING: frozenset(
-        {PageState.SUCCEEDED, PageState.DEAD, PageState.CANCELED, PageState.READY}
-    ),
+    PageState.RUNNING: frozenset({PageState.SUCCEEDED, PageState.DEAD, PageState.CANCELED, PageState.READY}),
     PageState.SUCCEEDED: frozenset(),
     PageState.DEAD: frozenset({PageState.READY}),
     PageState.CANCELED: frozenset(),
@@ -76,9 +74,7 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset(
         {JobState.RUNNING, JobState.PAUSED, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}
     ),
-    JobState.RUNNING: frozenset(
-        {JobState.PAUSED, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}
-    ),
+    JobState.RUNNING: frozenset({JobState.PAUSED, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}),
     JobState.PAUSED: frozenset({JobState.RUNNING, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}),
     JobState.CANCELING: frozenset({JobState.CANCELED}),
     JobState.CANCELED: frozenset(),

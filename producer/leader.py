@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import structlog
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import DBAPIError
@@ -54,8 +55,8 @@ class Leader:
                     if self._acquire(connection):
                         log.info("leading")
                         self._lead(connection, stop)
-            except DBAPIError as exc:
-                log.warning("leadership_lost", error=str(exc.orig))
+            except (DBAPIError, psycopg.Error) as exc:
+                log.warning("leadership_lost", error=str(exc.orig if isinstance(exc, DBAPIError) else exc))
             stop.wait(_STANDBY)
         self._broker.close()
         self._engine.dispose()
@@ -97,5 +98,10 @@ class Leader:
         """Until a notification, the next backoff's end, or the next poll."""
         poll = self._settings.poll_interval
         driver: Any = connection.connection.driver_connection
-        for _ in driver.notifies(timeout=min(poll, seconds if seconds is not None else poll), stop_after=1):
-            pass
+        try:
+            for _ in driver.notifies(timeout=min(poll, seconds if seconds is not None else poll), stop_after=1):
+                pass
+        except psycopg.Error:
+            # SQLAlchemy did not see it happen, and would roll back on a connection that is gone.
+            connection.invalidate()
+            raise

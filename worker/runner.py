@@ -18,13 +18,22 @@ from sqlalchemy.exc import DBAPIError
 
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
-from ocrfleet.errors import EmptyOutput, FleetError, InferenceTimeout, Internal, UnknownTask
+from ocrfleet.errors import (
+    EmptyOutput,
+    EngineCrashed,
+    FleetError,
+    InferenceTimeout,
+    Internal,
+    PoisonPage,
+    UnknownTask,
+)
 from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane, PageState
 from ocrfleet.store import outcomes, pages
 from ocrfleet.store.pages import EXCLUSIVE_AFTER, ClaimedPage
 from ocrfleet.store.settle import Settlement
+from ocrfleet.store.sweep import PROOFS
 from worker import results, retry
 from worker.decode import Found, Loaded, Loader
 from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult
@@ -226,12 +235,16 @@ class Runner:
         return result
 
     def _failed(self, page: ClaimedPage, error: FleetError) -> Settlement:
+        lost = isinstance(error, EngineCrashed) and error.alone
+        if lost and page.losses + 1 >= EXCLUSIVE_AFTER + PROOFS:
+            error = PoisonPage("the page ended two engine processes while it ran alone", last=error.detail)
         self.last_error = f"{error.code}: {error.detail}"
         verdict = retry.decide(error, attempt=page.attempt, failures=page.failures, chance=self._chance)
         kept = replace(
             self._settlement(page, PageState.DEAD),
             code=error.code,
             detail=error.detail,
+            lost=lost,
             parameters=orjson.dumps({"task": page.task}).decode(),
         )
         if isinstance(verdict, retry.Dead):

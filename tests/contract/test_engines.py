@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 
 import pytest
+from engine_support import children, frozen, letters, page, read, running
 
-from tests.contract.engine_support import children, frozen, letters, page, read, running
 from worker.engines.base import PageRequest, Pixels
 
 every_engine = pytest.mark.parametrize("name", ["null", "rapidocr"])

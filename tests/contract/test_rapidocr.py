@@ -10,12 +10,12 @@ import threading
 import numpy as np
 import psutil
 import pytest
+from engine_support import children, frozen, letters, page, read, running, until_gone
 from PIL import Image
 
 from ocrfleet.errors import Canceled, EmptyOutput, EngineCrashed, FleetError, UnknownTask
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
-from tests.contract.engine_support import children, frozen, letters, page, read, running, until_gone
 from worker.engines import load
 from worker.engines.base import Engine, PageRequest, PageResult
 

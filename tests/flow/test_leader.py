@@ -86,6 +86,7 @@ def test_a_leader_whose_session_ends_leads_no_more_and_stands_again(
         (leader,) = wait_for(lambda: holders(database))
         sql(database, "SELECT pg_terminate_backend(:pid)", pid=leader)
         wait_for(lambda before=leader: len(now := holders(database)) == 1 and now != [before])  # type: ignore[misc]
+    # Both still stand.
     assert all(one.thread.is_alive() for one in candidates)
     job_id = add_job(database, 20)
     wait_for(lambda: page_states(database, job_id) == ["dispatched"] * 20)
@@ -146,7 +147,7 @@ def test_a_leader_that_waits_for_a_lock_gives_up_the_round_and_not_the_lead(
 
 def test_a_notification_and_the_end_of_a_backoff_wake_it(database: Database, candidate: Candidates) -> None:
     # It polls once an hour: whatever it does at once, it was woken for.
-    candidate(poll_interval=HOUR, leader_timeout=2 * HOUR)
+    one = candidate(poll_interval=HOUR, leader_timeout=2 * HOUR)
     wait_for(lambda: holders(database))
     add_worker(database)
     job_id = add_job(database, 3)
@@ -160,6 +161,8 @@ def test_a_notification_and_the_end_of_a_backoff_wake_it(database: Database, can
     sql(database, "NOTIFY ocrfleet_work")
     wait_for(lambda: page_states(database, later) == ["dispatched"])
     assert pages(database, later)[0].fence == 2
+    one.stop.set()
+    sql(database, "NOTIFY ocrfleet_work")
 
 
 def test_while_the_broker_is_away_the_leader_sweeps_and_loses_no_page(

@@ -20,7 +20,7 @@ from ocrfleet.states import PageState
 from ocrfleet.store.pages import ClaimedPage
 
 PROFILE = settings(
-    max_examples=50,
+    max_examples=80,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         """Of the pages ever claimed, some in one flush: in time, late, again, or one page under two fences."""
         flush = {}
         # Those that run come first, then the latest.
-        claims = sorted(self.claims[::-1], key=lambda page: self.pages[page.id].state != "running")
+        claims = sorted(self.claims, key=lambda page: (self.pages[page.id].state != "running", -page.fence))
         for which, state in chosen:
             page = claims[which % len(claims)]
             flush[page.id, page.fence] = settlement(page, state, failed=state == PageState.READY)
@@ -196,12 +196,13 @@ class Machine(RuleBasedStateMachine):
         """A worker, alive or revived, names what it holds; or knows nothing of it, after an answer was lost."""
         for _ in range(times):
             self._beat(list(self.workers)[who % len(self.workers)], forgets=forgets)
+        if forgets:
+            self.sweep()
 
     def _beat(self, id_: UUID, *, forgets: bool) -> None:
         held = {page.batch for page in self.pages.values() if page.worker == id_ and page.batch is not None}
         worker = self.workers[id_]
-        # What the record remembers as the heartbeat before is the one that `silence` has set.
-        before = 0 if worker.silent else worker.beat
+        before = 0 if worker.silent else worker.beat  # `silence` has set it so
         self.tick += 1
         named = [] if forgets else sorted(held)
         assert self.record.beat(id_, *named)

@@ -137,6 +137,7 @@ class RapidOcrEngine:
         try:
             answer = await child.read(work.pixels, {"task": work.request.task})
         except EngineCrashed as exc:
+            exc.alone = True
             work.fail(exc)
             return False
         finally:
