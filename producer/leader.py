@@ -25,6 +25,7 @@ log = structlog.get_logger()
 LOCK = 0x6F637264  # "ocrd"
 _STANDBY = 0.5
 _AFTER_ERROR = 0.5
+_PACE = 0.02
 
 
 class Leader:
@@ -82,10 +83,13 @@ class Leader:
                 if time.monotonic() >= next_sweep:
                     sweeper.sweep()
                     next_sweep = time.monotonic() + self._settings.sweep_interval
+                began = time.monotonic()
                 if dispatcher.round() == 0:
                     with transaction() as session:
                         ready_in = dispatch.next_ready(session)
                     self._wait(connection, ready_in)
+                    # Every settle notifies: a busy fleet is refilled at a steady pace, an idle one at once.
+                    stop.wait(max(0.0, began + _PACE - time.monotonic()))
             except BrokerUnavailable:
                 self._wait(connection, _AFTER_ERROR)
             except DBAPIError as exc:
@@ -97,9 +101,10 @@ class Leader:
     def _wait(self, connection: Connection, seconds: float | None) -> None:
         """Until a notification, the next backoff's end, or the next poll."""
         poll = self._settings.poll_interval
+        timeout = poll if seconds is None else min(poll, seconds)
         driver: Any = connection.connection.driver_connection
         try:
-            for _ in driver.notifies(timeout=min(poll, seconds if seconds is not None else poll), stop_after=1):
+            for _ in driver.notifies(timeout=timeout, stop_after=1):
                 pass
         except psycopg.Error:
             # SQLAlchemy did not see it happen, and would roll back on a connection that is gone.

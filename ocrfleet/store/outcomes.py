@@ -28,10 +28,9 @@ class Outcome:
 
 _WRITE = text("""
 INSERT INTO outcomes AS o (page_id, job_id, seq, fence, attempt, state, code, body)
-SELECT page_id, job_id, seq, fence, attempt, state, code, CAST(body AS json) FROM unnest(
-    CAST(:page_id AS bigint[]), CAST(:job_id AS uuid[]), CAST(:seq AS bigint[]), CAST(:fence AS integer[]),
-    CAST(:attempt AS smallint[]), CAST(:state AS text[]), CAST(:code AS text[]), CAST(:body AS text[])
-) AS n(page_id, job_id, seq, fence, attempt, state, code, body)
+SELECT page_id, job_id, seq, fence, attempt, state, code, body FROM json_to_recordset(CAST(:rows AS json)) AS n(
+    page_id bigint, job_id uuid, seq bigint, fence integer, attempt smallint, state text, code text, body json
+)
 ON CONFLICT (page_id) DO UPDATE SET
     seq = excluded.seq, fence = excluded.fence, attempt = excluded.attempt, state = excluded.state,
     code = excluded.code, body = excluded.body, created_at = now()
@@ -50,19 +49,21 @@ def write(session: Session, rows: Sequence[Outcome]) -> None:
     """Write outcomes; one that is there is replaced only by a higher fence. The jobs' rows are locked."""
     if not rows:
         return
-    session.execute(
-        _WRITE,
+    # Bodies are JSON already: they go into the array as they are.
+    written = [
         {
-            "page_id": [row.page_id for row in rows],
-            "job_id": [row.job_id for row in rows],
-            "seq": [row.seq for row in rows],
-            "fence": [row.fence for row in rows],
-            "attempt": [row.attempt for row in rows],
-            "state": [row.state.value for row in rows],
-            "code": [row.code for row in rows],
-            "body": [row.body for row in rows],
-        },
-    )
+            "page_id": row.page_id,
+            "job_id": row.job_id,
+            "seq": row.seq,
+            "fence": row.fence,
+            "attempt": row.attempt,
+            "state": row.state,
+            "code": row.code,
+            "body": orjson.Fragment(row.body),
+        }
+        for row in rows
+    ]
+    session.execute(_WRITE, {"rows": orjson.dumps(written).decode()})
     dead = [row for row in rows if row.code is not None]
     if dead:
         session.execute(

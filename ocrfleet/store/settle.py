@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -57,10 +58,9 @@ UPDATE pages p SET
     state = s.state, since = now(), incarnation = NULL, batch_id = NULL,
     failures = p.failures + s.failed, losses = p.losses + s.lost,
     not_before = CASE WHEN s.state = 'ready' THEN now() + make_interval(secs => s.delay) ELSE p.not_before END
-FROM unnest(
-    CAST(:ids AS bigint[]), CAST(:fences AS integer[]), CAST(:states AS text[]), CAST(:failed AS integer[]),
-    CAST(:lost AS integer[]), CAST(:swept AS boolean[]), CAST(:delays AS float[])
-) AS s(id, fence, state, failed, lost, swept, delay)
+FROM json_to_recordset(CAST(:rows AS json)) AS s(
+    id bigint, fence integer, state text, failed integer, lost integer, swept boolean, delay float
+)
 WHERE p.id = s.id AND p.fence = s.fence AND p.state = 'running' AND (NOT s.swept OR {LEASE_VOID})
 RETURNING p.id, p.fence
 """)
@@ -74,16 +74,20 @@ def settle(session: Session, settlements: Sequence[Settlement], lease_timeout: f
     """
     held = jobs.lock(session, [s.job_id for s in settlements])
     decided = [s if held[s.job_id].accepts else replace(s, state=PageState.CANCELED) for s in settlements]
-    values = {
-        "ids": [s.page_id for s in decided],
-        "fences": [s.fence for s in decided],
-        "states": [s.state.value for s in decided],
-        "failed": [int(s.failed) for s in decided],
-        "lost": [int(s.lost) for s in decided],
-        "swept": [s.swept for s in decided],
-        "delays": [s.delay for s in decided],
-        "timeout": lease_timeout,
-    }
+    # One JSON text costs the worker a fraction of seven arrays.
+    rows = [
+        {
+            "id": s.page_id,
+            "fence": s.fence,
+            "state": s.state,
+            "failed": int(s.failed),
+            "lost": int(s.lost),
+            "swept": s.swept,
+            "delay": s.delay,
+        }
+        for s in decided
+    ]
+    values = {"rows": orjson.dumps(rows).decode(), "timeout": lease_timeout}
     # By fence as well: one flush may hold a page twice, under the lease it lost and under its newer one.
     ours = {(row.id, row.fence) for row in session.execute(_APPLY, values)}
     settled = [s for s in decided if (s.page_id, s.fence) in ours]

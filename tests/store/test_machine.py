@@ -183,7 +183,7 @@ class Machine(RuleBasedStateMachine):
         page.state = "canceled" if self.canceled[page.job] else state
         page.worker = page.batch = None
 
-    @precondition(lambda self: self.workers)
+    @precondition(lambda self: self._in("running"))
     @rule(who=ANY)
     def fall_silent(self, who: int) -> None:
         worker = list(self.workers)[who % len(self.workers)]

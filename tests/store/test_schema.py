@@ -23,13 +23,20 @@ from ocrfleet.states import (
 from ocrfleet.store import jobs
 from ocrfleet.tables import metadata
 
-LOGS = """
+# Moves are logged; a job may end only in the UPDATE that moves a counter or sets `expanded_at`.
+WATCH = """
 CREATE TABLE moves (what text, before text, after text);
 CREATE FUNCTION log_move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.state <> OLD.state THEN INSERT INTO moves VALUES (TG_TABLE_NAME, OLD.state, NEW.state); END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER log_pages AFTER UPDATE ON pages FOR EACH ROW EXECUTE FUNCTION log_move();
+CREATE FUNCTION refuse_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'ended by the way'; END $$;
+CREATE TRIGGER refuse_ends BEFORE UPDATE ON jobs FOR EACH ROW
+    WHEN (NEW.state IN ('completed', 'canceled') AND OLD.state <> NEW.state
+          AND (NEW.succeeded, NEW.dead, NEW.canceled, NEW.expanded_at IS NULL)
+              = (OLD.succeeded, OLD.dead, OLD.canceled, OLD.expanded_at IS NULL))
+    EXECUTE FUNCTION refuse_end();
 CREATE TRIGGER log_jobs AFTER UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION log_move()"""
 
 
@@ -133,9 +140,11 @@ def moved(record: Record, what: str) -> set[tuple[str, str]]:
     }
 
 
-def test_the_store_moves_states_only_as_the_transitions_allow(record: Record) -> None:
-    for statement in LOGS.split(";\nCREATE TRIGGER"):
-        record.run(statement if statement.startswith("\n") else f"CREATE TRIGGER{statement}")
+def test_the_store_moves_states_only_as_the_transitions_allow_and_ends_jobs_only_with_their_counters(
+    record: Record,
+) -> None:
+    for statement in WATCH.split(";\nCREATE"):
+        record.run(statement if statement.startswith("\n") else f"CREATE{statement}")
     through_life(record)
     pages, jobs_moved = moved(record, "pages"), moved(record, "jobs")
     assert pages == pairs(PAGE_TRANSITIONS) - {("dead", "ready")}

@@ -153,7 +153,7 @@ def test_no_loss_is_charged_when_the_database_restarted_after_the_heartbeat(reco
 
 def test_no_lease_expires_before_the_database_has_run_for_the_timeout(record: Record) -> None:
     job_id, worker, _ = record.running(1)
-    record.silence(worker, since=RESTART)
+    record.silence(worker, since="pg_postmaster_start_time() - interval '1 hour'")
     age = record.scalar("SELECT extract(epoch FROM now() - pg_postmaster_start_time())")
     with record.database.transaction() as session:
         assert sweep.leases(session, float(age) + 60.0) == Swept(0, 0, 0)
