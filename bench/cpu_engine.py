@@ -20,7 +20,9 @@ import cv2
 import numpy as np
 from rapidocr import RapidOCR
 
+from bench import harness
 from bench.engine_pages import page_files, recognise_files
+from ocrfleet import blobs
 from worker.engines.rapidocr_process import NICE
 from worker.engines.rapidocr_reader import PARAMS
 
@@ -69,7 +71,29 @@ def engine(paths: list[Path], processes: int) -> float:
     return recognise_files(paths, processes).seconds
 
 
-CONTENDERS: dict[str, Callable[[list[Path], int], float]] = {"bare loop": bare, "engine": engine}
+def whole_fleet(paths: list[Path], processes: int) -> float:
+    """Seconds that the whole system takes, from the first dispatched page to the last settled one."""
+    settings = {"engine": "rapidocr", "device": f"cpu:{processes}"}
+    with harness.fleet(("producer", "worker"), **settings) as running, harness.database(running) as pool:
+        known = harness.settings_of(running)
+        store = blobs.connect(known)
+        harness.ready(pool, 1)
+        for prefix, files in (("warm/", paths[:processes]), ("pages/", paths)):
+            for path in files:
+                store.put(known.bucket, f"{prefix}{path.name}", path, "application/octet-stream")
+            given = {"type": "prefix", "bucket": known.bucket, "prefix": prefix}
+            job = harness.submit(pool, given, paused=True)
+            harness.wait(pool, job, lambda row: row["expanded_at"])
+            harness.resume(pool, job)
+            row = harness.finish(pool, job)
+    return (row["finished_at"] - row["started_at"]).total_seconds()
+
+
+CONTENDERS: dict[str, Callable[[list[Path], int], float]] = {
+    "bare loop": bare,
+    "engine": engine,
+    "fleet": whole_fleet,
+}
 
 
 def measure(paths: list[Path], processes: int, rounds: int) -> dict[str, list[Round]]:

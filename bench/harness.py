@@ -15,6 +15,7 @@ from sqlalchemy import RowMapping, text
 from ocrfleet import db
 from ocrfleet.db import Database
 from ocrfleet.embedded.fleet import Fleet
+from ocrfleet.settings import Settings
 from ocrfleet.store import jobs
 
 POLL = 0.05
@@ -32,6 +33,12 @@ def fleet(services: Sequence[str], **settings: str) -> Generator[Fleet]:
             yield running
     finally:
         shutil.rmtree(state, ignore_errors=True)
+
+
+def settings_of(running: Fleet) -> Settings:
+    """The settings of the fleet's services."""
+    given = {name.removeprefix("OCRFLEET_").lower(): value for name, value in running.environment.items()}
+    return Settings.model_validate(given)
 
 
 @contextmanager

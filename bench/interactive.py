@@ -14,7 +14,6 @@ import httpx
 
 from bench import harness
 from ocrfleet import blobs
-from ocrfleet.settings import Settings
 from ocrfleet.store import tenants
 
 
@@ -39,8 +38,7 @@ def main() -> None:
         ) as running,
         harness.database(running) as pool,
     ):
-        given = {name.removeprefix("OCRFLEET_").lower(): value for name, value in running.environment.items()}
-        settings = Settings.model_validate(given)
+        settings = harness.settings_of(running)
         store = blobs.connect(settings)
         harness.ready(pool, 1)
         with pool.transaction() as session:

@@ -90,10 +90,7 @@ def main() -> None:
     loop: list[float] = []
     workers = [f"worker-{n}" for n in range(args.processes)]
     with harness.fleet(("producer", *workers)) as running, harness.database(running) as pool:
-        environment = running.environment
-        settings = Settings.model_validate(
-            {name.removeprefix("OCRFLEET_").lower(): value for name, value in environment.items()}
-        )
+        settings = harness.settings_of(running)
         size = fill(settings, args.objects)
         harness.ready(pool, args.processes)
         for _ in range(args.rounds):

@@ -119,7 +119,7 @@ SELECT j.total = count(p.id) AS total,
        j.succeeded = count(p.id) FILTER (WHERE p.state = 'succeeded') AS succeeded,
        j.dead = count(p.id) FILTER (WHERE p.state = 'dead') AS dead,
        j.canceled = count(p.id) FILTER (WHERE p.state = 'canceled') AS canceled,
-       bool_and((o.page_id IS NOT NULL) = (p.state IN ('succeeded', 'dead'))) AS outcomes,
+       coalesce(bool_and((o.page_id IS NOT NULL) = (p.state IN ('succeeded', 'dead'))), true) AS outcomes,
        coalesce(bool_and(o.state = p.state AND o.fence <= p.fence) FILTER (WHERE o.page_id IS NOT NULL), true) AS agree,
        count(DISTINCT o.seq) = count(o.seq) AND coalesce(max(o.seq), 0) <= j.result_seq AS sequence
 FROM jobs j LEFT JOIN pages p ON p.job_id = j.id LEFT JOIN outcomes o ON o.page_id = p.id

@@ -222,7 +222,7 @@ def test_an_interactive_page_is_done_while_a_bulk_job_waits(record: Database, bu
     data = encoded(noise(401))
     put(bucket, "interactive/one.png", data)
     put(bucket, "bulk/1.png", encoded(noise(402, (400, 400))))
-    lines = b'{"key":"bulk/1.png"}\n' * 1500
+    lines = b'{"key":"bulk/1.png"}\n' * 600
     put(bucket, "bulk.jsonl", lines)
     bulk = submit(record, {"type": "manifest", "bucket": "ocr", "key": "bulk.jsonl"})
     wait_for(lambda: job(record, bulk).succeeded > 0, PATIENCE)
@@ -234,7 +234,7 @@ def test_an_interactive_page_is_done_while_a_bulk_job_waits(record: Database, bu
     (line,) = finish(record, job_id)
     assert line["text"] == pixel_hash(data)
     assert job(record, bulk).state == "running", "it did not wait for the bulk job's end"
-    assert len(finish(record, bulk)) == 1500
+    assert len(finish(record, bulk)) == 600
 
 
 def test_a_canceled_job_ends_and_others_do_not(record: Database, bucket: Blobs) -> None:

@@ -23,6 +23,7 @@ PROFILE = settings(
     max_examples=80,
     stateful_step_count=50,
     deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 RESULTS = [PageState.READY, PageState.READY, PageState.SUCCEEDED, PageState.DEAD]
