@@ -16,10 +16,15 @@ def bind_to(parent: int, number: int = signal.SIGKILL) -> None:
         os._exit(1)
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None]:
+def die_with_parent(number: int = signal.SIGKILL, nice: int = 0) -> Callable[[], None]:
     """A `preexec_fn` that binds the child to this process; start it from a thread that lives as long as we do."""
     parent = os.getpid()
-    return lambda: bind_to(parent, number)
+
+    def before_exec() -> None:
+        bind_to(parent, number)
+        os.nice(nice)
+
+    return before_exec
 
 
 def become_subreaper() -> None:

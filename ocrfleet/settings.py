@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     sandbox_memory: int = 4 * 1024**3
 
     # Producer
-    expand_chunk: int = 2000
+    expand_chunk: int = 4000
     """Lines or listed keys written in one transaction."""
     poll_interval: float = 0.25
     sweep_interval: float = 0.5

@@ -62,6 +62,7 @@ def expand(config: Settings, stop: threading.Event) -> None:
                 log.warning("cleaning_failed", code=exc.code, error=exc.detail)
     for thread in threads:
         thread.join()
+    expander.close()
     counter.close()
     database.close()
 

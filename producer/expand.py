@@ -1,6 +1,9 @@
 """Expansion: reads a job's input outside any transaction and writes it in chunks under a moving cursor."""
 
 import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 
 import structlog
 
@@ -10,7 +13,7 @@ from ocrfleet.errors import CallerError, FleetError, Internal, NeverError
 from ocrfleet.settings import Settings
 from ocrfleet.store import expansion, jobs
 from ocrfleet.store.expansion import Expansion, LeaseLost
-from producer.inputs import read
+from producer.inputs import Chunk, read
 
 log = structlog.get_logger()
 
@@ -29,6 +32,7 @@ class Expander:
         self._database = database
         self._blobs = blobs
         self._faults: dict[str, int] = {}
+        self._reader = ThreadPoolExecutor(1, "read")
 
     def step(self) -> bool:
         """Give one job its turn; False if none waits for expansion."""
@@ -53,15 +57,31 @@ class Expander:
 
     def _expand(self, leased: Expansion) -> None:
         until = time.monotonic() + TURN_SECONDS
-        for chunk in read(self._blobs, leased, self._chunk):
-            with self._database.transaction() as session:
-                leased = expansion.write(
-                    session, leased, chunk.cursor, chunk.items, listed=chunk.last, seconds=LEASE_SECONDS
-                )
-            if not chunk.last and time.monotonic() >= until:
-                self._release(leased, 0.0)
-                return
+        with closing(self._ahead(read(self._blobs, leased, self._chunk))) as chunks:
+            for chunk in chunks:
+                with self._database.transaction() as session:
+                    leased = expansion.write(
+                        session, leased, chunk.cursor, chunk.items, listed=chunk.last, seconds=LEASE_SECONDS
+                    )
+                if not chunk.last and time.monotonic() >= until:
+                    self._release(leased, 0.0)
+                    return
         self._faults.pop(str(leased.job_id), None)
+
+    def _ahead(self, chunks: Generator[Chunk]) -> Generator[Chunk]:
+        """The same chunks, each read and parsed while the one before is written."""
+        coming = self._reader.submit(next, chunks, None)
+        try:
+            while (chunk := coming.result()) is not None:
+                coming = self._reader.submit(next, chunks, None)
+                yield chunk
+        finally:
+            # The stream cannot be closed under its reader.
+            wait([coming])
+            chunks.close()
+
+    def close(self) -> None:
+        self._reader.shutdown()
 
     def _release(self, leased: Expansion, after: float) -> None:
         with self._database.transaction() as session:

@@ -3,7 +3,7 @@
 Each reader goes on from the cursor of the chunk before, so that a crash in the middle repeats and loses nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -30,7 +30,7 @@ class Chunk:
     last: bool
 
 
-def read(blobs: Blobs, expansion: Expansion, size: int) -> Iterator[Chunk]:
+def read(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]:
     """The rest of the input, at most `size` items a chunk; the last chunk (it may be empty) says so."""
     match expansion.input["type"]:
         case "objects":
@@ -63,7 +63,7 @@ def _item(ordinal: int, given: Mapping[str, Any], bucket: str) -> NewItem:
     )
 
 
-def _objects(expansion: Expansion, size: int) -> Iterator[Chunk]:
+def _objects(expansion: Expansion, size: int) -> Generator[Chunk]:
     objects = expansion.input["objects"]
     start = int(expansion.cursor.get("next", 0))
     while True:
@@ -75,7 +75,7 @@ def _objects(expansion: Expansion, size: int) -> Iterator[Chunk]:
         start = end
 
 
-def _prefix(blobs: Blobs, expansion: Expansion, size: int) -> Iterator[Chunk]:
+def _prefix(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]:
     given = expansion.input
     include: list[str] = given.get("include") or []
     exclude: list[str] = given.get("exclude") or []
@@ -98,7 +98,7 @@ def _prefix(blobs: Blobs, expansion: Expansion, size: int) -> Iterator[Chunk]:
     yield Chunk(items, {"after": after, "ordinal": ordinal}, last=True)
 
 
-def _manifest(blobs: Blobs, expansion: Expansion, size: int) -> Iterator[Chunk]:
+def _manifest(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]:
     """Lines are numbered from 1; a line's number less one is its item's ordinal."""
     bucket, key = expansion.input["bucket"], expansion.input["key"]
     offset, line = int(expansion.cursor.get("offset", 0)), int(expansion.cursor.get("line", 0))

@@ -48,6 +48,7 @@ class Process:
     """Seconds from the stop signal to SIGKILL."""
     rank: int = 0
     """The lowest stops first."""
+    nice: int = 0
     url: str = ""
 
 
@@ -84,7 +85,7 @@ class Child:
                     extra_groups=[] if user else None,
                     # Its own group: a terminal's Ctrl-C passes it by, and what it leaves behind can be ended.
                     process_group=0,
-                    preexec_fn=die_with_parent(self.spec.death_signal),  # noqa: PLW1509  one thread
+                    preexec_fn=die_with_parent(self.spec.death_signal, self.spec.nice),  # noqa: PLW1509  one thread
                 )
             except OSError as exc:
                 log.write(f"{exc}\n".encode())

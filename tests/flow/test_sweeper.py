@@ -35,8 +35,8 @@ def broker() -> FakeBroker:
 @pytest.fixture
 def sweeper(database: Database, broker: FakeBroker) -> Sweeper:
     settings = Settings(heartbeat_timeout=5.0)
-    # No lease expires within that time of the database's start, which may have been just now.
-    up = "SELECT 1 WHERE now() - pg_postmaster_start_time() > interval '5 seconds'"
+    # Nothing is charged for a silence that began before the database's start, which may have been just now.
+    up = "SELECT 1 WHERE now() - pg_postmaster_start_time() > interval '8 seconds'"
     wait_for(lambda: sql(database, up))
     return Sweeper(settings, broker, database.transaction)  # type: ignore[arg-type]
 
@@ -64,7 +64,7 @@ def running(database: Database, count: int, **worker: float) -> tuple[UUID, UUID
 def test_pages_of_a_silent_worker_are_ready_again_with_a_loss_and_no_failure(
     database: Database, sweeper: Sweeper
 ) -> None:
-    lost, dead = running(database, 3, silent_for=60.0)
+    lost, dead = running(database, 3, silent_for=6.0)
     kept, _ = running(database, 2)
     sweeper.sweep()
     found = pages(database, lost)
@@ -75,6 +75,15 @@ def test_pages_of_a_silent_worker_are_ready_again_with_a_loss_and_no_failure(
     sweeper.sweep()
     assert {page.losses for page in pages(database, lost)} == {1}, "once"
     check_record(database, lost)
+
+
+def test_a_silence_that_began_before_the_databases_own_start_is_no_loss(
+    database: Database, sweeper: Sweeper
+) -> None:
+    job_id, _ = running(database, 2, silent_for=1_000_000)
+    sweeper.sweep()
+    assert {(page.state, page.losses) for page in pages(database, job_id)} == {("ready", 0)}
+    assert attempts(database, job_id) == []
 
 
 def test_a_page_that_its_worker_no_longer_names_comes_back_at_no_cost(
@@ -102,7 +111,7 @@ def test_two_losses_alone_on_two_workers_are_the_proof_of_poison(
         (page,) = pages(database, job_id)
         assert (page.state, page.losses) == ("ready", losses)
         batch = send(database, job_id, exclusive=losses >= 2)
-        claim(database, batch, add_worker(database, silent_for=60.0, batches=[batch.batch_id]))
+        claim(database, batch, add_worker(database, silent_for=6.0, batches=[batch.batch_id]))
         sweeper.sweep()
         again_now(database, job_id)
         codes = [(one.code, one.exclusive) for one in attempts(database, job_id)]
@@ -214,7 +223,7 @@ def test_a_broker_that_is_away_says_nothing_about_its_messages(
     waiting = add_job(database, 2)
     send(database, waiting)
     age(database, waiting, 1000)
-    lost, _ = running(database, 2, silent_for=60.0)
+    lost, _ = running(database, 2, silent_for=6.0)
     broker.is_away = True
     sweeper.sweep()
     assert page_states(database, waiting) == ["dispatched"] * 2
