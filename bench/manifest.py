@@ -56,10 +56,10 @@ def watch(running: Fleet, peaks: dict[str, int], stop: threading.Event) -> None:
         for name, pid in running.pids.items():
             process = psutil.Process(pid)
             for one in (process, *process.children(recursive=True)):
-                # Each server process of Postgres is a process; the largest stands for them.
-                child = f"{name} (child)" if one is not process else name
                 try:
-                    sampled[child] = max(sampled[child], private_bytes(one))
+                    label = name if one is process else _label(name, one)
+                    # Of several of a kind, the largest stands for all.
+                    sampled[label] = max(sampled[label], private_bytes(one))
                 except (psutil.NoSuchProcess, FileNotFoundError, KeyError):
                     continue
         info = broker.info("memory")
@@ -67,6 +67,15 @@ def watch(running: Fleet, peaks: dict[str, int], stop: threading.Event) -> None:
         for name, size in sampled.items():
             peaks[name] = max(peaks.get(name, 0), size)
     broker.close()
+
+
+def _label(name: str, child: psutil.Process) -> str:
+    """What a child is; Postgres tells in its title, and those of connections begin with the role's name."""
+    if name != "postgres":
+        return f"{name}: child"
+    title = " ".join(child.cmdline()).removeprefix("postgres: ")
+    role = "connection" if title.startswith("ocrfleet ") else title.removesuffix(" ocrfleet").strip()
+    return f"postgres: {role}"
 
 
 def run(lines: int, polls: int) -> Measured:
@@ -130,16 +139,11 @@ def main() -> None:
         [f"status p99 of {len(large.polls_ms)} polls", _p99(small), _p99(large)],
     ]
     print(harness.table(head, rows) + "\n")
-    names = sorted(small.peaks.keys() & large.peaks.keys())
-    memory: list[list[object]] = [
-        [
-            name,
-            f"{small.peaks[name] / MEGABYTE:.1f} MB",
-            f"{large.peaks[name] / MEGABYTE:.1f} MB",
-            f"{large.peaks[name] / small.peaks[name]:.2f}",
-        ]
-        for name in names
-    ]
+    memory: list[list[object]] = []
+    for name, size in sorted(large.peaks.items()):
+        before = small.peaks.get(name, 0)
+        ratio = f"{size / before:.2f}" if before else "not seen in the small job"
+        memory.append([name, f"{before / MEGABYTE:.1f} MB", f"{size / MEGABYTE:.1f} MB", ratio])
     print(harness.table(["peak memory", *head[1:], "ratio"], memory))
 
 

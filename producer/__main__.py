@@ -15,6 +15,7 @@ import structlog
 
 from ocrfleet import blobs, db, telemetry
 from ocrfleet.blobs import Blobs
+from ocrfleet.db import Database
 from ocrfleet.errors import FleetError
 from ocrfleet.processes import die_with_parent
 from ocrfleet.settings import Settings, settings
@@ -41,10 +42,8 @@ def clean_interactive(store: Blobs, bucket: str, now: datetime) -> int:
     return removed
 
 
-def expand(config: Settings, stop: threading.Event) -> None:
+def expand(config: Settings, database: Database, store: Blobs, stop: threading.Event) -> None:
     """Expand and count until `stop`."""
-    database = db.connect(config, "ocrfleet-producer")
-    store = blobs.connect(config)
     expander, counter = Expander(config, database, store), Counter(config, database, store)
     threads = [
         threading.Thread(target=_loop, args=(expander.step, config.poll_interval, stop), name="expand"),
@@ -64,7 +63,6 @@ def expand(config: Settings, stop: threading.Event) -> None:
         thread.join()
     expander.close()
     counter.close()
-    database.close()
 
 
 def _loop(step: Callable[[], object], poll: float, stop: threading.Event) -> None:
@@ -95,11 +93,14 @@ def main(argv: list[str]) -> int:
         Leader(config).run(stop)
         return 0
     telemetry.configure(config, "producer")
-    worker = threading.Thread(target=expand, args=(config, stop), name="producer")
+    # Here, since settings that are wrong must end the process and not a thread of it.
+    database, store = db.connect(config, "ocrfleet-producer"), blobs.connect(config)
+    worker = threading.Thread(target=expand, args=(config, database, store, stop), name="producer")
     worker.start()
     code = _supervise(stop)
     stop.set()
     worker.join()
+    database.close()
     return code
 
 

@@ -62,6 +62,15 @@ def add_job(
     return job_id
 
 
+def submit_manifest(database: Database, key: str = "m.jsonl") -> UUID:
+    """A job as the API leaves it to the producer."""
+    job_id = uuid4()
+    with database.transaction() as session:
+        given = {"type": "manifest", "bucket": "ocr", "key": key}
+        jobs.create(session, jobs.NewJob(job_id, tenant_id(session), "text", given))
+    return job_id
+
+
 def send(
     database: Database, *job_ids: UUID, limit: int = 1000, lane: Lane = Lane.BULK, exclusive: bool = False
 ) -> PageBatch:

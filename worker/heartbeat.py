@@ -71,6 +71,9 @@ class Pulse:
                 self.beat()
             except DBAPIError as exc:
                 log.warning("heartbeat_failed", error=str(exc.orig))
+            except Exception:
+                # A worker whose heart stopped would go on to claim pages and lose every one.
+                log.exception("heartbeat_failed")
             if not self._runner.healthy():
                 log.error("engine_dead")
                 self._on_engine_death()

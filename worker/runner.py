@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -30,7 +31,7 @@ from ocrfleet.errors import (
 from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane, PageState
-from ocrfleet.store import outcomes, pages
+from ocrfleet.store import dispatch, outcomes, pages
 from ocrfleet.store.pages import EXCLUSIVE_AFTER, ClaimedPage
 from ocrfleet.store.settle import Settlement
 from ocrfleet.store.sweep import PROOFS
@@ -90,7 +91,7 @@ class Runner:
         self._held.append(batch.batch_id)
         try:
             with self._gate.enter(exclusive=batch.exclusive):
-                claimed = [] if self._draining else self._claim(batch)
+                claimed = self._give_back(batch) if self._draining else self._claim(batch)
                 tracker = BatchTracker(len(claimed))
                 self._loop.call_soon_threadsafe(self._spawn, claimed, batch.lane, tracker)
                 tracker.wait()
@@ -145,6 +146,12 @@ class Runner:
                 log.warning("claim_failed", batch_id=batch.batch_id, error=str(exc.orig), tries_left=left)
                 time_left = _CLAIM_PAUSE if left else 0.0
                 threading.Event().wait(time_left)
+        return []
+
+    def _give_back(self, batch: PageBatch) -> list[ClaimedPage]:
+        """What came too late goes to another worker at once, instead of when the sweeper misses it."""
+        with suppress(DBAPIError), self._database.transaction() as session:
+            dispatch.unmark(session, [batch.batch_id])
         return []
 
     def _cancel(self, page_id: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ocrfleet.db import Database
 from ocrfleet.errors import Internal
@@ -74,8 +75,9 @@ class Completer:
             try:
                 with self._database.transaction() as session:
                     settle(session, settlements)
-            except (OperationalError, InterfaceError) as exc:
-                log.warning("settle_postponed", pages=len(settlements), error=str(exc.orig))
+            except (OperationalError, InterfaceError, PoolTimeout) as exc:
+                reason = exc if isinstance(exc, PoolTimeout) else exc.orig
+                log.warning("settle_postponed", pages=len(settlements), error=str(reason))
                 self._give_up.wait(delay)
                 delay = min(_BACKOFF_CAP, delay * 2)
             # Any other failure lies in the data of some page, and must not end this thread.

@@ -25,6 +25,9 @@ POSTGRES_OPTIONS = {
     "shared_buffers": "256MB",
     "max_connections": "200",
     "max_wal_size": "4GB",
+    # The page table is a queue: clean up every few seconds, in little memory.
+    "autovacuum_naptime": "5s",
+    "autovacuum_work_mem": "16MB",
     "checkpoint_timeout": "15min",
     "autovacuum_naptime": "15s",
     "jit": "off",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+import structlog
 
 from ocrfleet import blobs
 from ocrfleet.blobs import Blobs, NullBlobs
@@ -31,6 +32,13 @@ class Runners:
         runner.start()
         self.started.append(runner)
         return runner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """The pretty tracebacks that structlog prints by default take longer than the tests that cause them."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest.fixture

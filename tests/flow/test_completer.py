@@ -125,6 +125,8 @@ def test_a_settlement_that_comes_twice_or_too_late_counts_once(database: Databas
     settlements = claim(database, 3)
     job_id = settlements[0].job_id
     late = replace(settlements[0], fence=settlements[0].fence - 1, body='{"text":"late"}')
+    assert complete(database, [late]) == 1
+    assert page_states(database, job_id) == ["running"] * 3, "its fence has moved on"
     assert complete(database, [late, *settlements]) == 4
     # As after a commit whose answer was lost.
     assert complete(database, settlements) == 3

@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from uuid import UUID, uuid4
 
 import pytest
-from fleet_builders import check_record, job, pages, results, sql, tenant_id
+from fleet_builders import check_record, job, pages, results, sql, submit_manifest, tenant_id, wait_for
 
 from ocrfleet.blobs import Blobs, NullBlobs
 from ocrfleet.db import Database
@@ -15,6 +15,8 @@ from ocrfleet.s3 import Stream
 from ocrfleet.settings import Settings
 from ocrfleet.store import jobs
 from producer.expand import TURN_SECONDS, Expander
+
+Start = Callable[[Blobs], Expander]
 
 
 class BrokenBlobs(NullBlobs):
@@ -59,16 +61,16 @@ class MeddlingBlobs(NullBlobs):
         yield data[half:]
 
 
-def submit(database: Database, key: str = "m.jsonl") -> UUID:
-    job_id = uuid4()
-    with database.transaction() as session:
-        given = {"type": "manifest", "bucket": "ocr", "key": key}
-        jobs.create(session, jobs.NewJob(job_id, tenant_id(session), "text", given))
-    return job_id
+@pytest.fixture
+def expander(database: Database) -> Iterator[Start]:
+    with ExitStack() as stack:
 
+        def start(blobs: Blobs) -> Expander:
+            one = Expander(Settings(expand_chunk=10), database, blobs)
+            stack.callback(one.close)
+            return one
 
-def expander(database: Database, blobs: Blobs, chunk: int = 10) -> Expander:
-    return Expander(Settings(expand_chunk=chunk), database, blobs)
+        yield start
 
 
 def again_now(database: Database) -> None:
@@ -85,18 +87,20 @@ def assert_expanded_once(database: Database, job_id: UUID, count: int) -> None:
     check_record(database, job_id)
 
 
-def test_a_manifest_becomes_items_with_their_pages(database: Database) -> None:
-    job_id = submit(database)
-    one = expander(database, NullBlobs(95))
+def test_a_manifest_becomes_items_with_their_pages(database: Database, expander: Start) -> None:
+    job_id = submit_manifest(database)
+    one = expander(NullBlobs(95))
     assert one.step()
     assert_expanded_once(database, job_id, 95)
     assert not one.step(), "nothing is left to expand"
 
 
-def test_a_store_that_breaks_off_delays_the_rest_and_repeats_nothing(database: Database) -> None:
-    job_id = submit(database)
+def test_a_store_that_breaks_off_delays_the_rest_and_repeats_nothing(
+    database: Database, expander: Start
+) -> None:
+    job_id = submit_manifest(database)
     blobs = BrokenBlobs(95, StorageUnavailable("the store is away"), after=40 * NullBlobs.width + 5)
-    one = expander(database, blobs)
+    one = expander(blobs)
     one.step()
     written = job(database, job_id)
     assert (written.items_total, written.state) == (40, "queued")
@@ -107,48 +111,55 @@ def test_a_store_that_breaks_off_delays_the_rest_and_repeats_nothing(database: D
     assert_expanded_once(database, job_id, 95)
 
 
-def test_a_producer_that_died_is_followed_by_another_from_its_cursor(database: Database) -> None:
+def test_a_producer_that_died_is_followed_by_another_from_its_cursor(
+    database: Database, expander: Start
+) -> None:
     class Killed(BaseException):
         """Passes everything, as a kill would."""
 
-    job_id = submit(database)
-    dying = expander(database, BrokenBlobs(95, Killed(), after=30 * NullBlobs.width))  # type: ignore[arg-type]
+    job_id = submit_manifest(database)
+    dying = expander(BrokenBlobs(95, Killed(), after=30 * NullBlobs.width))  # type: ignore[arg-type]
     with pytest.raises(Killed):
         dying.step()
-    other = expander(database, NullBlobs(95))
+    other = expander(NullBlobs(95))
     assert not other.step(), "its lease runs on"
     again_now(database)
     other.step()
     assert_expanded_once(database, job_id, 95)
 
 
-def test_of_two_that_expand_the_same_job_one_gives_way_and_nothing_is_doubled(database: Database) -> None:
+def test_of_two_that_expand_the_same_job_one_gives_way_and_nothing_is_doubled(
+    database: Database, expander: Start
+) -> None:
     def take_over() -> None:
-        # The lease ran out while this one was slow.
-        again_now(database)
-        assert expander(database, NullBlobs(95)).step()
+        # The lease ran out while this one was slow; the chunk that is being written renews it once more.
+        wait_for(lambda: again_now(database) or other.step())
 
-    job_id = submit(database)
-    slow = expander(database, MeddlingBlobs(95, take_over))
+    job_id = submit_manifest(database)
+    other = expander(NullBlobs(95))
+    slow = expander(MeddlingBlobs(95, take_over))
     slow.step()
     assert_expanded_once(database, job_id, 95)
 
 
-def test_a_job_canceled_in_the_middle_grows_no_further(database: Database) -> None:
+def test_a_job_canceled_in_the_middle_grows_no_further(database: Database, expander: Start) -> None:
     def cancel() -> None:
         with database.transaction() as session:
             jobs.cancel(session, tenant_id(session), job_id)
 
-    job_id = submit(database)
-    expander(database, MeddlingBlobs(95, cancel)).step()
+    job_id = submit_manifest(database)
+    expander(MeddlingBlobs(95, cancel)).step()
     done = job(database, job_id)
-    assert (done.state, done.total, done.canceled) == ("canceled", 40, 40)
+    assert done.state == "canceled"
+    assert done.canceled == done.total <= 40
     check_record(database, job_id)
 
 
-def test_an_input_that_may_not_be_read_fails_the_job_with_its_code(database: Database) -> None:
-    job_id = submit(database)
-    expander(database, BrokenBlobs(95, InputAccessDenied("no"), after=40 * NullBlobs.width)).step()
+def test_an_input_that_may_not_be_read_fails_the_job_with_its_code(
+    database: Database, expander: Start
+) -> None:
+    job_id = submit_manifest(database)
+    expander(BrokenBlobs(95, InputAccessDenied("no"), after=40 * NullBlobs.width)).step()
     done = job(database, job_id)
     assert (done.state, done.error["code"], done.canceled, done.total) == (
         "failed",
@@ -159,27 +170,27 @@ def test_an_input_that_may_not_be_read_fails_the_job_with_its_code(database: Dat
     check_record(database, job_id)
 
 
-def test_a_bug_is_tried_again_and_then_fails_its_own_job_only(database: Database) -> None:
-    job_id = submit(database)
-    one = expander(database, BrokenBlobs(95, RuntimeError("a bug"), after=0, times=99))
+def test_a_bug_is_tried_again_and_then_fails_its_own_job_only(database: Database, expander: Start) -> None:
+    job_id = submit_manifest(database)
+    one = expander(BrokenBlobs(95, RuntimeError("a bug"), after=0, times=99))
     for _ in range(5):
         assert job(database, job_id).state == "queued"
         again_now(database)
         one.step()
     done = job(database, job_id)
     assert (done.state, done.error["code"]) == ("failed", "internal")
-    other = submit(database)
-    expander(database, NullBlobs(5)).step()
+    other = submit_manifest(database)
+    expander(NullBlobs(5)).step()
     assert_expanded_once(database, other, 5)
 
 
-def test_a_long_expansion_gives_the_next_job_its_turn(database: Database) -> None:
-    large, small = submit(database), submit(database)
+def test_a_long_expansion_gives_the_next_job_its_turn(database: Database, expander: Start) -> None:
+    large, small = submit_manifest(database), submit_manifest(database)
     pause = threading.Event()
-    slow = expander(database, MeddlingBlobs(25, lambda: pause.wait(TURN_SECONDS)))
+    slow = expander(MeddlingBlobs(25, lambda: pause.wait(TURN_SECONDS)))
     slow.step()
     assert job(database, large).items_total == 20, "its turn is over"
-    one = expander(database, NullBlobs(25))
+    one = expander(NullBlobs(25))
     one.step()
     assert job(database, small).items_total == 25
     assert job(database, large).items_total == 20
@@ -189,14 +200,14 @@ def test_a_long_expansion_gives_the_next_job_its_turn(database: Database) -> Non
 
 
 def test_malformed_lines_are_dead_from_the_start_and_the_rest_is_not(
-    database: Database, store: Blobs
+    database: Database, expander: Start, store: Blobs
 ) -> None:
     lines = [b'{"key":"%d.png"}' % n for n in range(25)]
     lines[3], lines[17] = b"no JSON", b'{"key":"a\\u0000.png"}'
     key = f"manifests/{uuid4().hex}.jsonl"
     store.put("ocr", key, b"\n".join(lines), "application/jsonl")
-    job_id = submit(database, key)
-    expander(database, store).step()
+    job_id = submit_manifest(database, key)
+    expander(store).step()
     found = results(database, job_id)
     assert [(line["key"], line["page"], line["error"]["line"]) for line in found] == [
         ("line 4", None, 4),

@@ -8,13 +8,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
-from uuid import UUID, uuid4
 
 import orjson
 import psutil
 import pytest
 import redis
-from fleet_builders import check_record, job, sql, tenant_id, wait_for
+from fleet_builders import check_record, job, sql, submit_manifest, tenant_id, wait_for
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
@@ -51,20 +50,12 @@ def record(fleet: Fleet) -> Iterator[Database]:
     database.close()
 
 
-def submit(database: Database) -> UUID:
-    job_id = uuid4()
-    with database.transaction() as session:
-        given = {"type": "manifest", "bucket": "ocr", "key": "m.jsonl"}
-        jobs.create(session, jobs.NewJob(job_id, tenant_id(session), "text", given))
-    return job_id
-
-
 class Client:
     """Follows a job: its counts, and its results from the cursor on."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.job_id = submit(database)
+        self.job_id = submit_manifest(database)
         self.lines: list[dict[str, Any]] = []
         self._seq = 0
 

@@ -247,7 +247,7 @@ def test_draining_finishes_what_runs_and_takes_nothing_new(
     assert runner.draining
     late = add_job(database, 2)
     assert runner.run(send(database, late)) == 0
-    assert page_states(database, late) == ["dispatched"] * 2, "the sweeper finds them"
+    assert page_states(database, late) == ["ready"] * 2, "for another worker"
     engine.release()
     assert running.result(PATIENCE) == 3
 
