@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -33,6 +33,8 @@ from ocrfleet.store.tenants import Caller
 router = APIRouter(prefix="/v1/ocr", tags=["ocr"])
 
 _CLIENT_CLOSED = 499
+_AFTERWARDS = 30.0
+"""Seconds after the caller's patience in which this API, if it lives, cancels the job itself."""
 _FORM_SCHEMA = {
     "type": "object",
     "required": ["file"],
@@ -118,7 +120,12 @@ async def recognize(request: Request, caller: GivenCaller, services: GivenServic
     image = await read_image(request, config.sync_max_bytes)
     job_id = uuid4()
     with services.watch.expect(job_id) as ended:
-        await run_in_threadpool(_submit, services, caller, job_id, image)
+        deadline = (
+            None
+            if preference.respond_async
+            else datetime.now(UTC) + timedelta(seconds=preference.wait + _AFTERWARDS)
+        )
+        await run_in_threadpool(_submit, services, caller, job_id, image, deadline)
         hung_up = await _wait(ended, request, preference.wait)
     if not ended.is_set():
         if preference.respond_async and not hung_up:
@@ -141,8 +148,10 @@ def _check_capacity(services: Services) -> None:
         rules.check_capacity(session, limit)
 
 
-def _submit(services: Services, caller: Caller, job_id: UUID, image: Image) -> None:
-    """Put the bytes and make the job, or neither."""
+def _submit(
+    services: Services, caller: Caller, job_id: UUID, image: Image, deadline: datetime | None
+) -> None:
+    """Put the bytes and make the job, or neither. The deadline ends a job whose waiting API died."""
     asked = image.parameters
     rules.check_task(services, asked.task)
     rules.check_prompt(services, asked.prompt)
@@ -156,6 +165,7 @@ def _submit(services: Services, caller: Caller, job_id: UUID, image: Image) -> N
         lane=Lane.INTERACTIVE,
         prompt=asked.prompt,
         options=asked.options.model_dump(exclude_none=True) if asked.options else {},
+        deadline=deadline,
     )
     try:
         with services.database.transaction() as session:

@@ -54,7 +54,14 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_pre_ping=True,
-                connect_args={"application_name": application, "connect_timeout": 5},
+                hide_parameters=True,
+                connect_args={
+                    "application_name": application,
+                    "connect_timeout": 5,
+                    # A server that vanished without a word must not hold a heartbeat for minutes.
+                    "tcp_user_timeout": 10_000,
+                    "keepalives_idle": 10,
+                },
             )
         )
 
@@ -68,9 +75,10 @@ class Database:
         self.engine.dispose()
 
 
-def connect(settings: Settings, application: str) -> Database:
+def connect(settings: Settings, application: str, *, pool_size: int | None = None) -> Database:
     """The database that the settings name."""
-    return Database(settings.database_url, application=application, pool_size=settings.database_pool)
+    size = pool_size or settings.database_pool
+    return Database(settings.database_url, application=application, pool_size=size)
 
 
 def _alembic(url: str) -> Config:

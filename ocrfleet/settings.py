@@ -63,11 +63,11 @@ class Settings(BaseSettings):
 
     # Worker
     engine: str = "rapidocr"
-    device: str = "cpu:1"
+    device: str = Field(default_factory=lambda: f"cpu:{len(os.sched_getaffinity(0))}")
     """`cpu:N` (N engine processes) or a CUDA device."""
     worker_name: str = "ocr"
-    slots: int = 8
-    """Batches a worker holds at a time (the size of its Celery thread pool)."""
+    slots: int = Field(default=8, ge=2)
+    """Batches a worker holds at a time (its Celery thread pool); one of them is kept free for interactive work."""
     heartbeat_interval: float = 2.0
     inference_timeout: float = 120.0
     fetch_threads: int = 8

@@ -1,8 +1,7 @@
 """Counting: how many pages an item has, found in a sandbox, never in this process."""
 
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import structlog
@@ -18,7 +17,7 @@ from ocrfleet.store.expansion import CountedItem, PendingItem
 
 log = structlog.get_logger()
 
-LEASE_SECONDS = 120.0
+LEASE_SECONDS = 45.0
 POSTPONE_SECONDS = 5.0
 _AT_ONCE = 32
 
@@ -31,41 +30,40 @@ class Counter:
         self._blobs = blobs
         self._max_bytes = settings.max_object_bytes
         self._sandbox = Sandbox(settings.decode_processes, Limits.of(settings))
+        self._faulty: set[int] = set()
         self._threads = ThreadPoolExecutor(settings.decode_processes, thread_name_prefix="count")
 
     def step(self) -> int:
-        """Lease some items, count them, write their pages; returns how many were leased."""
+        """Lease some items, count them, write the pages of each as it is done; returns how many were leased."""
         with self._database.transaction() as session:
             leased = expansion.lease_items(session, _AT_ONCE, LEASE_SECONDS)
-        found: list[CountedItem] = []
-        later: list[int] = []
-        for item, counted in zip(leased, self._threads.map(self._try, leased), strict=True):
-            if counted is None:
-                later.append(item.id)
-            else:
-                found.append(counted)
-        self._write(found, later)
+        counting = {self._threads.submit(self._try, item): item for item in leased}
+        for done in as_completed(counting):
+            found = done.result()
+            with self._database.transaction() as session:
+                if found is None:
+                    expansion.postpone(session, [counting[done].id], POSTPONE_SECONDS)
+                else:
+                    expansion.counted(session, [found])
         return len(leased)
 
-    def _write(self, found: Sequence[CountedItem], later: Sequence[int]) -> None:
-        with self._database.transaction() as session:
-            if found:
-                expansion.counted(session, found)
-            if later:
-                expansion.postpone(session, later, POSTPONE_SECONDS)
-
     def _try(self, item: PendingItem) -> CountedItem | None:
-        """None: the store did not answer, try again later."""
+        """None: try again later. An outage is no fault of the item's; a fault of ours may be, the second time."""
         try:
-            return self._count(item)
+            found = self._count(item)
         except StorageUnavailable as exc:
             log.warning("count_postponed", bucket=item.bucket, key=item.key, error=exc.detail)
             return None
         except FleetError as exc:
-            return CountedItem(item, error=exc)
+            found = CountedItem(item, error=exc)
         except Exception as exc:
             log.exception("count_failed", bucket=item.bucket, key=item.key)
-            return CountedItem(item, error=Internal(f"counting failed: {exc!r}"))
+            found = CountedItem(item, error=Internal(f"counting failed: {exc!r}"))
+        if isinstance(found.error, Internal) and item.id not in self._faulty:
+            self._faulty.add(item.id)
+            return None
+        self._faulty.discard(item.id)
+        return found
 
     def _count(self, item: PendingItem) -> CountedItem:
         fetched = self._blobs.fetch(

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
+from uuid import UUID
 
 import structlog
 from sqlalchemy.orm import Session
@@ -10,7 +12,6 @@ from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
 from ocrfleet.store import dispatch, jobs
-from ocrfleet.store.pages import EXCLUSIVE_AFTER
 from producer import plan
 from producer.broker import Broker, BrokerUnavailable
 
@@ -27,6 +28,7 @@ class Dispatcher:
         self._broker = broker
         self._transaction = transaction
         self._shares = {lane: plan.FairShare() for lane in Lane}
+        self._suspects = {lane: plan.FairShare() for lane in Lane}
 
     def round(self) -> int:
         """Fill both windows once, interactive first; returns the number of pages dispatched."""
@@ -35,22 +37,29 @@ class Dispatcher:
             if not capacity.workers:
                 return 0
             load = dispatch.load(session)
-        pages = plan.interactive_window(capacity, load[Lane.INTERACTIVE], self._settings)
-        sent = self._fill(Lane.INTERACTIVE, capacity, messages=pages, batch=1)
-        messages = plan.bulk_window(capacity, load[Lane.BULK])
-        batch = plan.batch_pages(capacity, self._settings)
-        return sent + self._fill(Lane.BULK, capacity, messages=messages, batch=batch)
+        interactive, bulk = load[Lane.INTERACTIVE], load[Lane.BULK]
+        pages = plan.interactive_window(capacity, interactive, self._settings)
+        sent = self._fill(
+            Lane.INTERACTIVE, capacity, plan.Room(pages, 1, plan.suspects(capacity, interactive))
+        )
+        messages, batch = plan.bulk_window(capacity, bulk), plan.batch_pages(capacity, self._settings)
+        return sent + self._fill(
+            Lane.BULK, capacity, plan.Room(messages, batch, plan.suspects(capacity, bulk))
+        )
 
-    def _fill(self, lane: Lane, capacity: dispatch.Capacity, *, messages: int, batch: int) -> int:
-        if messages < 1:
+    def _fill(self, lane: Lane, capacity: dispatch.Capacity, room: plan.Room) -> int:
+        if room.messages < 1:
             return 0
         with self._transaction() as session:
             demands = dispatch.demand(session, lane)
-            if not demands:
-                return 0
-            jobs.start(session, [job for demand in demands for job in demand.jobs])
+        if not demands:
+            return 0
         with self._transaction() as session:
-            batches = self._reserve(session, lane, demands, capacity, messages, batch)
+            batches, job_ids = self._reserve(session, lane, demands, capacity, room)
+        if job_ids:
+            # Apart from the pages' locks: a job's row is locked before its pages, or not beside them.
+            with self._transaction() as session:
+                jobs.start(session, job_ids)
         self._publish(batches)
         return sum(len(b.pages) for b in batches)
 
@@ -60,30 +69,29 @@ class Dispatcher:
         lane: Lane,
         demands: list[dispatch.Demand],
         capacity: dispatch.Capacity,
-        messages: int,
-        batch: int,
-    ) -> list[PageBatch]:
-        """Lock pages and move them into batches; those beyond the window stay ready."""
-        taken = self._shares[lane].serve(
-            demands, messages * batch, lambda job_ids, limit: dispatch.take(session, job_ids, limit)
-        )
-        alone = [page for page, losses in taken if losses >= EXCLUSIVE_AFTER][:messages]
-        shared = [page for page, losses in taken if losses < EXCLUSIVE_AFTER]
-        cut = plan.split(shared, messages=messages - len(alone), batch=batch, workers=capacity.workers)
-        groups = [[page] for page in alone] + [list(pages) for pages in cut]
+        room: plan.Room,
+    ) -> tuple[list[PageBatch], list[UUID]]:
+        """Lock pages and move them into batches; returns these and the jobs they are of.
+
+        Suspects go first, but few at a time: each empties a whole worker.
+        """
+        take = partial(dispatch.take, session, suspects=True)
+        alone = self._suspects[lane].serve(demands, min(room.suspects, room.messages), take)
+        messages = room.messages - len(alone)
+        take = partial(dispatch.take, session, suspects=False)
+        shared = self._shares[lane].serve(demands, messages * room.batch, take)
+        cut = plan.split(shared, messages=messages, batch=room.batch, workers=capacity.workers)
+        groups = [*([page] for page in alone), *cut]
         if not groups:
-            return []
-        numbered = list(zip(dispatch.batch_ids(session, len(groups)), groups, strict=True))
-        fences = dispatch.mark(session, numbered)
-        return [
-            PageBatch(
-                batch_id,
-                lane,
-                [(page, fences[page]) for page in sorted(pages) if page in fences],
-                exclusive=n < len(alone),
-            )
-            for n, (batch_id, pages) in enumerate(numbered)
+            return [], []
+        numbers = dispatch.batch_ids(session, len(groups))
+        ids = [sorted(page for page, _ in group) for group in groups]
+        fences = dispatch.mark(session, list(zip(numbers, ids, strict=True)))
+        batches = [
+            PageBatch(number, lane, [(page, fences[page]) for page in pages], exclusive=n < len(alone))
+            for n, (number, pages) in enumerate(zip(numbers, ids, strict=True))
         ]
+        return batches, sorted({job for group in groups for _, job in group})
 
     def _publish(self, batches: list[PageBatch]) -> None:
         """Send what is committed; batches the broker did not take go back at once."""

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
@@ -49,6 +50,9 @@ class Expander:
         except FleetError as exc:
             log.warning("expansion_postponed", job_id=str(leased.job_id), code=exc.code, error=exc.detail)
             self._release(leased, _RETRY_AFTER)
+        except SQLAlchemyError as exc:
+            # An outage is no fault of the job's; if the lease cannot be given back, it runs out.
+            log.warning("expansion_postponed", job_id=str(leased.job_id), error=str(exc))
         except Exception as exc:
             # One job's fault must not stop the others' expansion.
             log.exception("expansion_fault", job_id=str(leased.job_id))
@@ -63,10 +67,10 @@ class Expander:
                     leased = expansion.write(
                         session, leased, chunk.cursor, chunk.items, listed=chunk.last, seconds=LEASE_SECONDS
                     )
+                self._faults.pop(str(leased.job_id), None)
                 if not chunk.last and time.monotonic() >= until:
                     self._release(leased, 0.0)
                     return
-        self._faults.pop(str(leased.job_id), None)
 
     def _ahead(self, chunks: Generator[Chunk]) -> Generator[Chunk]:
         """The same chunks, each read and parsed while the one before is written."""
@@ -93,7 +97,7 @@ class Expander:
             jobs.fail(session, leased.job_id, error)
 
     def _fault(self, leased: Expansion, exc: Exception) -> None:
-        """Our own fault, or the database's: tried again a few times before the job fails with `internal`."""
+        """Our own fault: tried again a few times before the job fails with `internal`."""
         job = str(leased.job_id)
         self._faults[job] = self._faults.get(job, 0) + 1
         if self._faults[job] < _MAX_FAULTS:

@@ -46,7 +46,7 @@ def _countable(key: str) -> bool:
     return kind is None or kind in COUNTED
 
 
-def _item(ordinal: int, given: Mapping[str, Any], bucket: str) -> NewItem:
+def _item(ordinal: int, given: Mapping[str, Any], bucket: str, *, ranged: bool) -> NewItem:
     options = dict(given.get("options") or {})
     if given.get("pages"):
         options["pages"] = given["pages"]
@@ -59,16 +59,16 @@ def _item(ordinal: int, given: Mapping[str, Any], bucket: str) -> NewItem:
         given.get("custom_id"),
         options or None,
         # A page range is checked against the page count, so the pages have to be counted.
-        countable="pages" in options or _countable(given["key"]),
+        countable=ranged or "pages" in options or _countable(given["key"]),
     )
 
 
 def _objects(expansion: Expansion, size: int) -> Generator[Chunk]:
     objects = expansion.input["objects"]
-    start = int(expansion.cursor.get("next", 0))
+    start, ranged = int(expansion.cursor.get("next", 0)), "pages" in expansion.options
     while True:
         end = min(start + size, len(objects))
-        items = [_item(n, objects[n], objects[n]["bucket"]) for n in range(start, end)]
+        items = [_item(n, objects[n], objects[n]["bucket"], ranged=ranged) for n in range(start, end)]
         yield Chunk(items, {"next": end}, last=end == len(objects))
         if end == len(objects):
             return
@@ -79,23 +79,28 @@ def _prefix(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]:
     given = expansion.input
     include: list[str] = given.get("include") or []
     exclude: list[str] = given.get("exclude") or []
+    ranged = "pages" in expansion.options
     after, ordinal = str(expansion.cursor.get("after", "")), int(expansion.cursor.get("ordinal", 0))
     items: list[NewItem] = []
-    for info in blobs.scan(given["bucket"], given["prefix"], start_after=after):
+    # Every `size` keys seen, matching or not: a lease and its cursor have to move on.
+    for seen, info in enumerate(blobs.scan(given["bucket"], given["prefix"], start_after=after), 1):
         after = info.key
-        if include and not any(fnmatchcase(info.key, glob) for glob in include):
-            continue
-        if any(fnmatchcase(info.key, glob) for glob in exclude):
-            continue
-        item = NewItem(
-            ordinal, info.bucket, info.key, info.etag, info.version_id, countable=_countable(info.key)
-        )
-        items.append(item)
-        ordinal += 1
-        if len(items) == size:
+        if _matches(info.key, include, exclude):
+            countable = ranged or _countable(info.key)
+            items.append(
+                NewItem(ordinal, info.bucket, info.key, info.etag, info.version_id, countable=countable)
+            )
+            ordinal += 1
+        if seen % size == 0:
             yield Chunk(items, {"after": after, "ordinal": ordinal}, last=False)
             items = []
     yield Chunk(items, {"after": after, "ordinal": ordinal}, last=True)
+
+
+def _matches(key: str, include: list[str], exclude: list[str]) -> bool:
+    if include and not any(fnmatchcase(key, glob) for glob in include):
+        return False
+    return not any(fnmatchcase(key, glob) for glob in exclude)
 
 
 def _manifest(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]:
@@ -103,14 +108,14 @@ def _manifest(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]
     bucket, key = expansion.input["bucket"], expansion.input["key"]
     offset, line = int(expansion.cursor.get("offset", 0)), int(expansion.cursor.get("line", 0))
     with blobs.stream(bucket, key, offset=offset, etag=expansion.cursor.get("etag")) as stream:
-        etag = stream.info.etag
+        etag, ranged = stream.info.etag, "pages" in expansion.options
         items: list[NewItem] = []
         for raw, length in _lines(stream.chunks):
             line += 1
             offset += length
             if raw and not raw.isspace():
-                items.append(parse_line(raw, line, bucket))
-            if len(items) == size:
+                items.append(parse_line(raw, line, bucket, ranged=ranged))
+            if line % size == 0:
                 yield Chunk(items, {"etag": etag, "offset": offset, "line": line}, last=False)
                 items = []
         yield Chunk(items, {"etag": etag, "offset": offset, "line": line}, last=True)
@@ -129,10 +134,10 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
         yield kept, length
 
 
-def parse_line(raw: bytes, line: int, bucket: str) -> NewItem:
+def parse_line(raw: bytes, line: int, bucket: str, *, ranged: bool = False) -> NewItem:
     """The item of a manifest's line; a malformed line is an item too, with its error."""
     try:
-        return _item(line - 1, _checked(raw, line), bucket)
+        return _item(line - 1, _checked(raw, line), bucket, ranged=ranged)
     except ManifestInvalid as exc:
         return NewItem(line - 1, bucket, f"line {line}", error=exc)
 

@@ -39,6 +39,7 @@ class Leader:
         self._engine = create_engine(
             driver_url(settings.database_url),
             poolclass=pool.NullPool,
+            hide_parameters=True,
             connect_args={
                 "application_name": "ocrfleet-leader",
                 "connect_timeout": 5,
@@ -81,8 +82,9 @@ class Leader:
         while not stop.is_set():
             try:
                 if time.monotonic() >= next_sweep:
-                    sweeper.sweep()
+                    # Set first: a sweep that fails must not keep the dispatcher from its round.
                     next_sweep = time.monotonic() + self._settings.sweep_interval
+                    sweeper.sweep()
                 began = time.monotonic()
                 if dispatcher.round() == 0:
                     with transaction() as session:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
@@ -9,6 +10,22 @@ from ocrfleet.settings import Settings
 from ocrfleet.store.dispatch import Capacity, Demand, Load
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one round may send to a lane."""
+
+    messages: int
+    batch: int
+    """Pages a message carries at most."""
+    suspects: int
+    """Pages that run alone, each a message of its own."""
+
+
+def suspects(capacity: Capacity, load: Load) -> int:
+    """Suspects that may still be sent: each stops a worker's other pages, so one for every four workers."""
+    return max(0, max(1, capacity.workers // 4) - load.suspects)
 
 
 def bulk_window(capacity: Capacity, load: Load) -> int:
@@ -33,14 +50,14 @@ def batch_pages(capacity: Capacity, settings: Settings) -> int:
     return max(1, min(settings.max_batch_pages, max(work, floor)))
 
 
-def split(pages: Sequence[int], *, messages: int, batch: int, workers: int) -> list[Sequence[int]]:
+def split(pages: Sequence[T], *, messages: int, batch: int, workers: int) -> list[Sequence[T]]:
     """Cut pages into at most `messages` batches of at most `batch`; a few pages are spread over all workers."""
     if not pages or messages < 1:
         return []
     pages = pages[: messages * batch]
     count = min(messages, max(math.ceil(len(pages) / batch), min(workers, len(pages))))
     size, longer = divmod(len(pages), count)
-    batches: list[Sequence[int]] = []
+    batches: list[Sequence[T]] = []
     start = 0
     for n in range(count):
         end = start + size + (n < longer)

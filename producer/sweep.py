@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 
 import structlog
 from sqlalchemy.orm import Session
 
-from ocrfleet.errors import DeadlineExceeded
+from ocrfleet.errors import DeadlineExceeded, JobStateConflict, NotFound
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
 from ocrfleet.store import dispatch, jobs, sweep, workers
@@ -28,6 +29,8 @@ class Sweeper:
         self, settings: Settings, broker: Broker, transaction: Callable[[], AbstractContextManager[Session]]
     ) -> None:
         self._timeout = settings.heartbeat_timeout
+        self._grace = 2 * settings.heartbeat_interval
+        self._began: datetime | None = None
         self._broker = broker
         self._transaction = transaction
         self._run_id: str | None = None
@@ -35,19 +38,28 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One pass over leases, messages, deadlines and samples, each in its own short transaction."""
-        with self._transaction() as session:
-            swept = sweep.leases(session, self._timeout)
-        if swept.lost or swept.unheld or swept.poisoned:
-            log.warning("leases_swept", lost=swept.lost, unheld=swept.unheld, poisoned=swept.poisoned)
+        self._sweep_leases()
         self._sweep_messages()
         with self._transaction() as session:
             late = jobs.overdue(session)
         for tenant_id, job_id in late:
-            with self._transaction() as session:
+            # It may have ended, or gone, since.
+            with suppress(JobStateConflict, NotFound), self._transaction() as session:
                 jobs.cancel(session, tenant_id, job_id, DeadlineExceeded)
+        with self._transaction() as session:
+            jobs.drop_canceled(session)
         with self._transaction() as session:
             jobs.sample_throughput(session, SAMPLE_EVERY)
             workers.forget(session, FORGET_AFTER)
+
+    def _sweep_leases(self) -> None:
+        """Not before this session is two heartbeats old: whatever ended the one before may have hindered them too."""
+        with self._transaction() as session:
+            if self._began is None:
+                self._began = sweep.clock(session)
+            swept = sweep.leases(session, self._timeout, since=self._began, grace=self._grace)
+        if swept.lost or swept.unheld or swept.poisoned:
+            log.warning("leases_swept", lost=swept.lost, unheld=swept.unheld, poisoned=swept.poisoned)
 
     def _sweep_messages(self) -> None:
         try:

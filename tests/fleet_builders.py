@@ -77,7 +77,8 @@ def send(
     """Dispatch ready pages as one message, which is returned instead of published."""
     with database.transaction() as session:
         jobs.start(session, job_ids)
-        found = [page for page, _ in dispatch.take(session, job_ids, limit)]
+        taken = (dispatch.take(session, job_ids, limit, suspects=suspects) for suspects in (True, False))
+        found = [page for some in taken for page, _ in some]
         (batch_id,) = dispatch.batch_ids(session, 1)
         fences = dispatch.mark(session, [(batch_id, found)])
     return PageBatch(batch_id, lane, sorted(fences.items()), exclusive)

@@ -116,6 +116,14 @@ MUTANTS = (
         "test_jobs.py::test_a_job_does_not_complete_while_its_input_is_still_read",
     ),
     _store(
+        "jobs: a cancellation looks again for what moved meanwhile",
+        "jobs",
+        "for _ in range(2))",
+        "for _ in range(1))",
+        "test_jobs.py::test_cancel_and_dispatch_at_once_do_not_deadlock",
+        "test_messages.py::test_a_cancellation_that_meets_a_sweep_cancels_what_came_back",
+    ),
+    _store(
         "jobs: the tenant in every query",
         "jobs",
         "WHERE j.tenant_id = :tenant",

@@ -23,7 +23,8 @@ ENGINE_DEATH = 86
 def main(config: Settings) -> int:
     """Run until a signal; SIGTERM drains."""
     telemetry.configure(config, "worker")
-    database = db.connect(config, "ocrfleet-worker")
+    # Each slot may claim while the completer settles and the heart beats.
+    database = db.connect(config, "ocrfleet-worker", pool_size=config.slots + 4)
     runner = Runner(config, database, blobs.connect(config), engines.load(config))
     info = runner.start()
     log.info(
@@ -55,7 +56,7 @@ def main(config: Settings) -> int:
     runner.stop()
     pulse.stop()
     database.close()
-    return died[0] if died else 0
+    return died[0] if died else int(worker.exitcode or 0)
 
 
 if __name__ == "__main__":

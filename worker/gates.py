@@ -8,12 +8,16 @@ from contextlib import contextmanager
 
 from ocrfleet.states import Lane
 
+MAX_OVERTAKEN = 16
+"""Interactive pages that may pass waiting bulk pages in a row."""
+
 
 class PageGate:
     """At most `capacity` pages between fetch and settle; interactive ones enter first. For one event loop."""
 
     def __init__(self, capacity: int) -> None:
         self._free = capacity
+        self._overtaken = 0
         self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {
             Lane.INTERACTIVE: deque(),
             Lane.BULK: deque(),
@@ -34,10 +38,15 @@ class PageGate:
             raise
 
     def leave(self) -> None:
-        for waiting in self._waiting.values():
+        # However many interactive pages come, every so often a bulk page has its turn.
+        first = Lane.BULK if self._overtaken >= MAX_OVERTAKEN else Lane.INTERACTIVE
+        for lane in sorted(self._waiting, key=lambda lane: lane != first):
+            waiting = self._waiting[lane]
             while waiting:
                 turn = waiting.popleft()
                 if not turn.done():
+                    overtakes = lane is Lane.INTERACTIVE and bool(self._waiting[Lane.BULK])
+                    self._overtaken = self._overtaken + 1 if overtakes else 0
                     turn.set_result(None)
                     return
         self._free += 1

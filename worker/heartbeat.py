@@ -66,15 +66,17 @@ class Pulse:
             log.warning("heartbeat_failed", error=str(exc.orig))
 
     def _run(self) -> None:
+        alive = True
         while not self._stop.wait(self._settings.heartbeat_interval):
             try:
                 self.beat()
+                alive = self._runner.healthy()
             except DBAPIError as exc:
                 log.warning("heartbeat_failed", error=str(exc.orig))
             except Exception:
                 # A worker whose heart stopped would go on to claim pages and lose every one.
                 log.exception("heartbeat_failed")
-            if not self._runner.healthy():
+            if not alive:
                 log.error("engine_dead")
                 self._on_engine_death()
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -8,6 +8,7 @@ import asyncio
 import random
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ from uuid import UUID, uuid4
 
 import orjson
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
@@ -32,7 +33,7 @@ from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane, PageState
 from ocrfleet.store import dispatch, outcomes, pages
-from ocrfleet.store.pages import EXCLUSIVE_AFTER, ClaimedPage
+from ocrfleet.store.pages import EXCLUSIVE_AFTER, ClaimedPage, Lease
 from ocrfleet.store.settle import Settlement
 from ocrfleet.store.sweep import PROOFS
 from worker import results, retry
@@ -46,6 +47,7 @@ log = structlog.get_logger()
 _AHEAD = 4
 """Pages fetched and decoded beyond what the engine wants, so that it never waits for one."""
 _INTERACTIVE_THREADS = 2
+_HEALTH_TIMEOUT = 5.0
 _CLAIM_TRIES, _CLAIM_PAUSE = 3, 0.5
 
 
@@ -64,8 +66,9 @@ class Runner:
         self._completer = Completer(database)
         self._gate = BatchGate()
         self._held: list[int] = []
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._waiting: set[int] = set()
+        # By lease, not by page: a page that was lost and came back stands twice.
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
+        self._waiting: set[Lease] = set()
         self._draining = False
         self._chance = random.Random()  # noqa: S311 (jitter)
         self._loop = asyncio.new_event_loop()
@@ -104,18 +107,20 @@ class Runner:
         return list(self._held)
 
     def healthy(self) -> bool:
-        """Whether the engine can go on."""
-        return asyncio.run_coroutine_threadsafe(self._engine.healthy(), self._loop).result()
+        """Whether the engine can go on; a worker that drains is not asked any more."""
+        if self._draining:
+            return True
+        return asyncio.run_coroutine_threadsafe(self._engine.healthy(), self._loop).result(_HEALTH_TIMEOUT)
 
-    def abort(self, page_ids: list[int]) -> None:
+    def abort(self, leases: Iterable[Lease]) -> None:
         """Stop pages whose job is being canceled."""
-        for page_id in page_ids:
-            self._loop.call_soon_threadsafe(self._cancel, page_id)
+        for lease in leases:
+            self._loop.call_soon_threadsafe(self._cancel, lease)
 
     def drain(self) -> None:
         """Take nothing new: what has not begun goes back now, what has not ended within `drain_timeout` then."""
         self._draining = True
-        self._loop.call_soon_threadsafe(lambda: [self._cancel(page_id) for page_id in list(self._waiting)])
+        self._loop.call_soon_threadsafe(lambda: [self._cancel(lease) for lease in list(self._waiting)])
         # On the loop, with which the timer ends.
         self._loop.call_soon_threadsafe(self._loop.call_later, self._settings.drain_timeout, self._cancel_all)
 
@@ -140,33 +145,33 @@ class Runner:
             try:
                 with self._database.transaction() as session:
                     return pages.claim(session, self.incarnation, batch.pages)
-            except DBAPIError as exc:
+            except SQLAlchemyError as exc:
                 # A commit whose answer was lost leaves pages running that we do not know of: the sweeper finds
                 # that our heartbeats do not name them.
-                log.warning("claim_failed", batch_id=batch.batch_id, error=str(exc.orig), tries_left=left)
+                log.warning("claim_failed", batch_id=batch.batch_id, error=str(exc), tries_left=left)
                 time_left = _CLAIM_PAUSE if left else 0.0
                 threading.Event().wait(time_left)
         return []
 
     def _give_back(self, batch: PageBatch) -> list[ClaimedPage]:
         """What came too late goes to another worker at once, instead of when the sweeper misses it."""
-        with suppress(DBAPIError), self._database.transaction() as session:
+        with suppress(SQLAlchemyError), self._database.transaction() as session:
             dispatch.unmark(session, [batch.batch_id])
         return []
 
-    def _cancel(self, page_id: int) -> None:
-        if task := self._tasks.get(page_id):
+    def _cancel(self, lease: Lease) -> None:
+        if task := self._tasks.get(lease):
             # After its first step: a task canceled before it would never enter `_lead`, and nobody settle its page.
             self._loop.call_soon(task.cancel)
 
     def _cancel_all(self) -> None:
         self._draining = True
-        self._loop.call_soon_threadsafe(lambda: [self._cancel(page_id) for page_id in list(self._tasks)])
+        self._loop.call_soon_threadsafe(lambda: [self._cancel(lease) for lease in list(self._tasks)])
 
     def _spawn(self, claimed: list[ClaimedPage], lane: Lane, tracker: BatchTracker) -> None:
         for page in claimed:
             task = self._loop.create_task(self._lead(page, lane, tracker))
-            self._tasks[page.id] = task
+            self._tasks[page.lease] = task
 
     async def _lead(self, page: ClaimedPage, lane: Lane, tracker: BatchTracker) -> None:
         """One page from claim to the completer's queue; whatever happens, it is settled."""
@@ -181,7 +186,7 @@ class Runner:
         except Exception as exc:
             log.exception("page_failed", page_id=page.id, job_id=str(page.job_id))
             settlement = self._failed(page, Internal(f"{type(exc).__name__}: {exc}"))
-        self._tasks.pop(page.id, None)
+        self._tasks.pop(page.lease, None)
         if found.page_count is not None:
             # The further pages of its document do not fail with it.
             settlement = replace(settlement, page_count=found.page_count)
@@ -191,11 +196,11 @@ class Runner:
     async def _recognize(self, page: ClaimedPage, lane: Lane, found: Found) -> Settlement:
         if self._draining:
             raise asyncio.CancelledError
-        self._waiting.add(page.id)
+        self._waiting.add(page.lease)
         try:
             await self._pages.enter(lane)
         finally:
-            self._waiting.discard(page.id)
+            self._waiting.discard(page.lease)
         self.in_flight += 1
         try:
             if page.task not in self.info.tasks:
@@ -214,6 +219,8 @@ class Runner:
         return self._settlement(page, PageState.SUCCEEDED, body)
 
     async def _infer(self, page: ClaimedPage, lane: Lane, loaded: Loaded | None) -> PageResult:
+        limit = self._settings.inference_timeout
+        clock = asyncio.timeout(None)
         request = PageRequest(
             request_id=f"{page.id}-{page.fence}",
             task=page.task,
@@ -221,10 +228,10 @@ class Runner:
             lane=lane,
             prompt=page.prompt,
             options={**page.options, **(page.item_options or {})},
+            begun=lambda: clock.reschedule(self._loop.time() + limit),
         )
-        limit = self._settings.inference_timeout
         try:
-            async with asyncio.timeout(limit):
+            async with clock:
                 result = await self._engine.recognize(request)
         except TimeoutError as exc:
             await self._engine.abort(request.request_id)
@@ -243,7 +250,7 @@ class Runner:
 
     def _failed(self, page: ClaimedPage, error: FleetError) -> Settlement:
         lost = isinstance(error, EngineCrashed) and error.alone
-        if lost and page.losses + 1 >= EXCLUSIVE_AFTER + PROOFS:
+        if lost and page.losses >= EXCLUSIVE_AFTER and page.proofs + 1 >= PROOFS:
             error = PoisonPage("the page ended two engine processes while it ran alone", last=error.detail)
         self.last_error = f"{error.code}: {error.detail}"
         verdict = retry.decide(error, attempt=page.attempt, failures=page.failures, chance=self._chance)

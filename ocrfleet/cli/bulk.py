@@ -13,7 +13,7 @@ from ocrfleet.cli.console import say
 from ocrfleet.cli.inputs import LocalFile
 from ocrfleet.cli.progress import Display, watch
 from ocrfleet.cli.record import ResultsFile, RunFolder
-from ocrfleet.cli.upload import MANIFEST_TYPE, upload
+from ocrfleet.cli.upload import MANIFEST_TYPE, clear, upload
 from ocrfleet.client import ApiError, Client
 from ocrfleet.states import JOB_TERMINAL
 
@@ -46,7 +46,9 @@ def carry_out(
         folder.results.unlink(missing_ok=True)
         job_id = _submit(place, folder, find(), task=task, options=options, screen=screen)
     folder.job_id = job_id
-    return _follow(place.client, job_id, folder.results, screen)
+    job = _follow(place.client, job_id, folder.results, screen)
+    clear(place.blobs, place.bucket, f"runs/{folder.id}")
+    return job
 
 
 def _unfinished(client: Client, folder: RunFolder) -> str | None:

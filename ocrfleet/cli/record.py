@@ -79,7 +79,7 @@ class ResultsFile:
 def hold(state: Path, run_id: str) -> Generator[RunFolder]:
     """The run's folder, for this process alone; JobStateConflict while another has it."""
     runs = state / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
+    runs.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (runs / f"{run_id}.lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

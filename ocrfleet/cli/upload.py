@@ -42,6 +42,15 @@ def upload(
     return lines
 
 
+def clear(blobs: Blobs, bucket: str, prefix: str) -> None:
+    """Remove what was put under the prefix: the files themselves are still where they came from."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in _bounded(
+            (pool.submit(blobs.remove, bucket, i.key) for i in blobs.scan(bucket, prefix)), 4 * THREADS
+        ):
+            pass
+
+
 def _bounded(jobs: Iterable[Future[None]], limit: int) -> Iterator[None]:
     """Results as jobs end, of which only so many are begun ahead."""
     pending: set[Future[None]] = set()

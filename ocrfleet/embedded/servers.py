@@ -29,7 +29,6 @@ POSTGRES_OPTIONS = {
     "autovacuum_naptime": "5s",
     "autovacuum_work_mem": "16MB",
     "checkpoint_timeout": "15min",
-    "autovacuum_naptime": "15s",
     "jit": "off",
     # Parallel plans need more of /dev/shm than a container has.
     "max_parallel_workers_per_gather": "0",
@@ -69,7 +68,7 @@ def postgres(state: State) -> Process:
 def valkey(state: State) -> Process:
     """Valkey without persistence: what it holds can be sent again."""
     home = state.root / "valkey"
-    home.mkdir(exist_ok=True)
+    home.mkdir(mode=0o700, exist_ok=True)
     port, password = state.port("valkey"), state.secret("valkey")
     config = home / "valkey.conf"
     config.touch(mode=0o600)
@@ -88,7 +87,8 @@ def valkey(state: State) -> Process:
 def s3(state: State, bucket: str) -> Process:
     """SeaweedFS with one bucket; what a kill loses of it is nothing, so its slow SIGTERM is spared."""
     home = state.root / "s3"
-    (home / "data").mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, exist_ok=True)
+    (home / "data").mkdir(exist_ok=True)
     port = state.port("s3", span=5, twin=10_000)
     options = {
         "dir": home / "data",

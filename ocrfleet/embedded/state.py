@@ -30,7 +30,7 @@ class State:
 
     def lock(self) -> int:
         """Become the owner; the lock lasts until every holder of the descriptor is gone."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.logs.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:

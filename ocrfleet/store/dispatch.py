@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ocrfleet.states import Lane
+from ocrfleet.store.pages import EXCLUSIVE_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class Load:
 
     messages: int = 0
     pages: int = 0
+    suspects: int = 0
+    """Of the pages, those that run alone on their worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,11 @@ class Demand:
 def load(session: Session) -> dict[Lane, Load]:
     """What each lane has in flight; bounded by the window, whatever the size of the jobs."""
     query = """
-        SELECT j.lane, count(DISTINCT p.batch_id) AS messages, count(*) AS pages
+        SELECT j.lane, count(DISTINCT p.batch_id) AS messages, count(*) AS pages,
+               count(*) FILTER (WHERE p.losses >= :exclusive) AS suspects
         FROM pages p JOIN jobs j ON j.id = p.job_id WHERE p.state IN ('dispatched', 'running') GROUP BY j.lane"""
-    found = {Lane(row.lane): Load(row.messages, row.pages) for row in session.execute(text(query))}
+    rows = session.execute(text(query), {"exclusive": EXCLUSIVE_AFTER})
+    found = {Lane(row.lane): Load(row.messages, row.pages, row.suspects) for row in rows}
     return {lane: found.get(lane, Load()) for lane in Lane}
 
 
@@ -75,17 +80,21 @@ def demand(session: Session, lane: Lane, *, jobs_per_tenant: int = 64) -> list[D
     return list(found.values())
 
 
-def take(session: Session, job_ids: Sequence[UUID], limit: int) -> list[tuple[int, int]]:
-    """Lock up to `limit` ready pages of these jobs, in their order: (page id, losses). Locked rows are skipped."""
+def take(session: Session, job_ids: Sequence[UUID], limit: int, *, suspects: bool) -> list[tuple[int, UUID]]:
+    """Lock up to `limit` ready pages of these jobs, in their order: (page id, job id). Locked rows are skipped.
+
+    Either pages that may run beside others, or `suspects`, which have lost so many workers that they may not.
+    """
     # The limit stops the nested loop, so that no job is locked beyond what is taken.
     query = """
-        SELECT p.id, p.losses FROM unnest(CAST(:jobs AS uuid[])) AS j(id) CROSS JOIN LATERAL (
-            SELECT id, losses FROM pages
+        SELECT p.id, j.id AS job_id FROM unnest(CAST(:jobs AS uuid[])) AS j(id) CROSS JOIN LATERAL (
+            SELECT id FROM pages
             WHERE job_id = j.id AND state = 'ready' AND not_before <= now()
+              AND (losses >= :exclusive) = :suspects
             ORDER BY not_before, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
         ) p LIMIT :limit"""
-    rows = session.execute(text(query), {"jobs": list(job_ids), "limit": limit})
-    return [(row.id, row.losses) for row in rows]
+    values = {"jobs": list(job_ids), "limit": limit, "exclusive": EXCLUSIVE_AFTER, "suspects": suspects}
+    return [(row.id, row.job_id) for row in session.execute(text(query), values)]
 
 
 def batch_ids(session: Session, count: int) -> list[int]:

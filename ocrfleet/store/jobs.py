@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 
 from ocrfleet.errors import Canceled, FleetError, JobStateConflict, NotFound
 from ocrfleet.states import JOB_TERMINAL, JobState, Lane
-from ocrfleet.store.notify import CANCEL, JOB_DONE, WORK, notify
+from ocrfleet.store.notify import JOB_DONE, WORK, notify
 from ocrfleet.tables import items, jobs, pages
 
+_DROP_AT_ONCE = 10_000
+"""Queued pages canceled in one statement: a large job must not hold up the leader."""
 ACTIVE = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
@@ -203,9 +205,9 @@ def start(session: Session, job_ids: Sequence[UUID]) -> None:
 
 
 def cancel(session: Session, tenant_id: UUID, job_id: UUID, because: type[FleetError] = Canceled) -> JobState:
-    """Cancel: queued pages at once, running ones when their worker lets go.
+    """Cancel: nothing queued is claimed any more, running pages end when their worker lets go.
 
-    Canceling twice is no error. NotFound for an unknown job, JobStateConflict for one that completed or failed.
+    The queued pages of a large job become `canceled` in steps (`drop_canceled`). Canceling twice is no error. NotFound for an unknown job, JobStateConflict for one that completed or failed.
     """
     values = {"job": job_id, "tenant": tenant_id, "code": because.code, "detail": because().detail}
     known = text("SELECT 1 FROM jobs WHERE id = :job AND tenant_id = :tenant")
@@ -222,9 +224,20 @@ def cancel(session: Session, tenant_id: UUID, job_id: UUID, because: type[FleetE
                error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
         WHERE id = :job"""
     session.execute(text(query), values)
-    advance(session, [Delta(job_id, canceled=_drop_queued(session, job_id))])
-    notify(session, CANCEL)
+    advance(session, [Delta(job_id, canceled=_drop_queued(session, job_id, _DROP_AT_ONCE))])
     return JobState.CANCELING
+
+
+def drop_canceled(session: Session) -> None:
+    """Go on canceling the queued pages of one job that is being canceled, some thousands at a time."""
+    query = """
+        SELECT id FROM jobs j WHERE state = 'canceling'
+          AND (EXISTS (SELECT 1 FROM pages p WHERE p.job_id = j.id AND p.state = 'ready')
+               OR EXISTS (SELECT 1 FROM pages p WHERE p.job_id = j.id AND p.state = 'dispatched'))
+        ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"""
+    job_id = session.execute(text(query)).scalar()
+    if job_id is not None:
+        advance(session, [Delta(job_id, canceled=_drop_queued(session, job_id, _DROP_AT_ONCE))])
 
 
 def fail(session: Session, job_id: UUID, error: FleetError) -> None:
@@ -241,18 +254,27 @@ def fail(session: Session, job_id: UUID, error: FleetError) -> None:
     session.execute(text(query), values)
 
 
-def _drop_queued(session: Session, job_id: UUID) -> int:
+# The two halves are apart so that each finds its partial index. Claims wait for dispatched pages, hence their order.
+_DROP = text("""
+WITH dispatched AS (
+    SELECT id FROM pages WHERE job_id = :job AND state = 'dispatched' ORDER BY id FOR NO KEY UPDATE
+), ready AS (
+    SELECT id FROM pages WHERE job_id = :job AND state = 'ready' ORDER BY not_before, id LIMIT :limit
+    FOR NO KEY UPDATE
+)
+UPDATE pages p SET state = 'canceled', since = now(), batch_id = NULL
+FROM (SELECT id FROM dispatched UNION ALL SELECT id FROM ready) q WHERE p.id = q.id
+RETURNING 1
+""")
+
+
+def _drop_queued(session: Session, job_id: UUID, limit: int | None = None) -> int:
     """Cancel what waits, pages and items that were still to be counted; returns the number of pages."""
     session.execute(
         text("UPDATE items SET state = 'failed' WHERE job_id = :job AND state = 'pending'"), {"job": job_id}
     )
-    query = """
-        WITH queued AS (
-            SELECT id FROM pages WHERE job_id = :job AND state IN ('ready', 'dispatched') ORDER BY id FOR NO KEY UPDATE
-        )
-        UPDATE pages p SET state = 'canceled', since = now(), batch_id = NULL FROM queued q WHERE p.id = q.id
-        RETURNING 1"""
-    return len(session.execute(text(query), {"job": job_id}).all())
+    # Twice: what a dispatcher or the sweeper has just moved from one half to the other is found the second time.
+    return sum(len(session.execute(_DROP, {"job": job_id, "limit": limit}).all()) for _ in range(2))
 
 
 def sample_throughput(session: Session, every: float) -> None:

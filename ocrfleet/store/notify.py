@@ -15,8 +15,6 @@ WORK = "ocrfleet_work"
 """The producer has something to do."""
 JOB_DONE = "ocrfleet_job_done"
 """An interactive job ended; the payload is its id."""
-CANCEL = "ocrfleet_cancel"
-"""Workers should look for jobs being canceled."""
 
 
 def notify(session: Session, channel: str, payload: str = "") -> None:

@@ -12,6 +12,10 @@ EXCLUSIVE_AFTER = 2
 """Losses after which a page runs alone on its worker."""
 
 
+Lease = tuple[int, int]
+"""Page id and fence: a page, as long as nobody else gets it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedPage:
     """A page this worker leases, with all it needs to read it."""
@@ -35,6 +39,12 @@ class ClaimedPage:
     task: str
     prompt: str | None
     options: Mapping[str, Any]
+    proofs: int = 0
+    """Processes that this page has ended while it ran alone."""
+
+    @property
+    def lease(self) -> Lease:
+        return self.id, self.fence
 
 
 _CLAIM = text("""
@@ -50,7 +60,11 @@ WHERE p.id = due.id AND i.id = p.item_id AND j.id = p.job_id
   AND j.state IN ('queued', 'running') AND (j.deadline IS NULL OR j.deadline > now())
 RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, p.attempt, p.failures, p.losses,
     CAST(least(extract(epoch FROM now() - p.not_before) * 1000, 2147483647) AS integer) AS queued_ms,
-    i.bucket, i.key, i.etag, i.version_id, i.page_count, i.options AS item_options, j.task, j.prompt, j.options
+    i.bucket, i.key, i.etag, i.version_id, i.page_count, i.options AS item_options, j.task, j.prompt, j.options,
+    CASE WHEN p.losses < :exclusive THEN 0 ELSE (
+        SELECT count(*) FROM attempts a
+        WHERE a.page_id = p.id AND a.exclusive = 1 AND a.code IN ('worker_lost', 'engine_crashed')
+    ) END AS proofs
 """)
 
 
@@ -60,5 +74,6 @@ def claim(session: Session, incarnation: UUID, pages: Sequence[tuple[int, int]])
         "ids": [page for page, _ in pages],
         "fences": [fence for _, fence in pages],
         "incarnation": incarnation,
+        "exclusive": EXCLUSIVE_AFTER,
     }
     return [ClaimedPage(*row) for row in session.execute(_CLAIM, values)]

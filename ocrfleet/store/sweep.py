@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ocrfleet.errors import PoisonPage, WorkerLost
+from ocrfleet.errors import EngineCrashed, PoisonPage, WorkerLost
 from ocrfleet.states import PageState
 from ocrfleet.store import outcomes
 from ocrfleet.store.pages import EXCLUSIVE_AFTER
@@ -26,23 +27,40 @@ class Swept:
     poisoned: int
 
 
-def leases(session: Session, heartbeat_timeout: float, *, limit: int = 5000) -> Swept:
+def clock(session: Session) -> datetime:
+    """The database's time, the only one that leases are measured by."""
+    return session.execute(text("SELECT now()")).scalar_one()
+
+
+def leases(
+    session: Session,
+    heartbeat_timeout: float,
+    *,
+    since: datetime | None = None,
+    grace: float = 0.0,
+    limit: int = 5000,
+) -> Swept:
     """Return running pages whose lease is void.
 
-    A page whose worker vanished is charged a loss, unless the database itself was down since the heartbeat. One
-    that a live worker no longer names is returned at no cost. Two exclusive losses make a page poison.
+    A page whose worker vanished is charged a loss, unless its last heartbeat is older than the database's own start
+    or than `since`, the beginning of the sweeper's session: then something else may have hindered it. One that a live
+    worker no longer names is returned at no cost. Two exclusive losses make a page poison. Nothing is done within
+    `grace` seconds of `since`.
     """
     # While the database was down nobody could beat: no lease expires until workers had their time to.
     query = f"""
         SELECT p.id, p.fence, p.job_id, p.item_id, p.attempt, p.losses, p.incarnation,
                w.incarnation IS NULL OR w.state = 'stopped'
                    OR w.heartbeat_at <= now() - make_interval(secs => :timeout) AS gone,
-               coalesce(w.heartbeat_at < pg_postmaster_start_time(), false) AS spared
+               coalesce(w.heartbeat_at < greatest(pg_postmaster_start_time(), CAST(:since AS timestamptz)), false)
+                   AS spared
         FROM pages p LEFT JOIN workers w ON w.incarnation = p.incarnation
         WHERE p.state = 'running' AND {LEASE_VOID}
           AND pg_postmaster_start_time() <= now() - make_interval(secs => :timeout)
+          AND (CAST(:since AS timestamptz) IS NULL OR :since <= now() - make_interval(secs => :grace))
         ORDER BY p.id LIMIT :limit"""
-    rows = session.execute(text(query), {"timeout": heartbeat_timeout, "limit": limit}).all()
+    values = {"timeout": heartbeat_timeout, "limit": limit, "since": since, "grace": grace}
+    rows = session.execute(text(query), values).all()
     suspects = [row.id for row in rows if row.gone and not row.spared and row.losses >= EXCLUSIVE_AFTER]
     proofs = _proofs(session, suspects)
     settlements: list[Settlement] = []
@@ -78,9 +96,11 @@ def leases(session: Session, heartbeat_timeout: float, *, limit: int = 5000) -> 
 
 def _proofs(session: Session, page_ids: Sequence[int]) -> dict[int, set[UUID]]:
     """Incarnations that each page has ended while it ran alone."""
-    query = "SELECT page_id, incarnation FROM attempts WHERE page_id = ANY(:ids) AND exclusive = 1 AND code = :code"
+    query = "SELECT page_id, incarnation FROM attempts WHERE page_id = ANY(:ids) AND exclusive = 1 AND code = ANY(:codes)"
     found: dict[int, set[UUID]] = {}
-    for row in session.execute(text(query), {"ids": list(page_ids), "code": WorkerLost.code}):
+    for row in session.execute(
+        text(query), {"ids": list(page_ids), "codes": [WorkerLost.code, EngineCrashed.code]}
+    ):
         found.setdefault(row.page_id, set()).add(row.incarnation)
     return found
 

@@ -61,12 +61,12 @@ def beat(session: Session, incarnation: UUID, heartbeat: Heartbeat) -> bool:
     return session.connection().execute(text(query), values).rowcount == 1
 
 
-def to_abort(session: Session, incarnation: UUID) -> list[int]:
-    """Running pages of this worker whose jobs are being canceled."""
+def to_abort(session: Session, incarnation: UUID) -> list[tuple[int, int]]:
+    """Running pages of this worker, with their fences, whose jobs are being canceled."""
     query = """
-        SELECT p.id FROM jobs j JOIN pages p ON p.job_id = j.id AND p.state IN ('dispatched', 'running')
+        SELECT p.id, p.fence FROM jobs j JOIN pages p ON p.job_id = j.id AND p.state IN ('dispatched', 'running')
         WHERE j.state IN ('canceling', 'failed') AND p.incarnation = :incarnation"""
-    return list(session.execute(text(query), {"incarnation": incarnation}).scalars())
+    return [(row.id, row.fence) for row in session.execute(text(query), {"incarnation": incarnation})]
 
 
 def fleet(session: Session, heartbeat_timeout: float) -> Sequence[RowMapping]:

@@ -25,6 +25,7 @@ class PlainEngine:
 
     async def recognize(self, request: PageRequest) -> PageResult:
         self.begun.append(request)
+        request.begun()
         return await self.read(request)
 
     async def read(self, request: PageRequest) -> PageResult:

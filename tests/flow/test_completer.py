@@ -21,6 +21,7 @@ from fleet_builders import (
 )
 from odd_engines import SlowEngine
 from sqlalchemy import text
+from structlog.testing import capture_logs
 from tcp_proxy import TcpProxy
 
 from ocrfleet.db import Database
@@ -201,13 +202,14 @@ def test_claims_survive_a_short_outage(
     threads: ThreadPoolExecutor,
 ) -> None:
     engine = SlowEngine()
-    engine_open = start_runner(engine, database=far_database)
+    runner = start_runner(engine, database=far_database)
     engine.release()
     job_id = add_job(database, 3)
     batch = send(database, job_id)
     proxy.cut()
-    running = threads.submit(engine_open.run, batch)
-    threading.Event().wait(0.2)
+    with capture_logs() as logs:
+        running = threads.submit(runner.run, batch)
+        wait_for(lambda: [line for line in logs if line["event"] == "claim_failed"])
     proxy.restore()
     assert running.result(PATIENCE) == 3
     assert page_states(database, job_id) == ["succeeded"] * 3

@@ -115,17 +115,23 @@ def test_a_broker_that_takes_no_more_gives_the_rest_back_at_once(
     assert set(again.values()) == {2}
 
 
-def test_suspected_pages_go_alone(database: Database, dispatcher: Dispatcher, broker: FakeBroker) -> None:
-    add_worker(database, slots=8, in_flight=28)
+@pytest.mark.parametrize(("workers", "at_once"), [(1, 1), (8, 2)])
+def test_suspected_pages_go_alone_and_few_at_a_time(
+    database: Database, dispatcher: Dispatcher, broker: FakeBroker, workers: int, at_once: int
+) -> None:
+    for _ in range(workers):
+        add_worker(database, slots=8, in_flight=28)
     job_id = add_job(database, 20)
-    suspects = [page.id for page in pages(database, job_id)][3:5]
+    suspects = [page.id for page in pages(database, job_id)][3:6]
     sql(database, "UPDATE pages SET losses = 2 WHERE id = ANY(:ids)", ids=suspects)
-    assert dispatcher.round() == 20
+    assert dispatcher.round() == 17 + at_once
     alone = [batch for batch in broker.published if batch.exclusive]
-    assert sorted(page for batch in alone for page, _ in batch.pages) == suspects
-    assert sizes(alone) == [1, 1]
-    shared = [page for batch in broker.published if not batch.exclusive for page, _ in batch.pages]
-    assert len(shared) == 18
+    assert [page for batch in alone for page, _ in batch.pages] == suspects[:at_once]
+    assert sizes(alone) == [1] * at_once, "each empties a whole worker"
+    shared = {page for batch in broker.published if not batch.exclusive for page, _ in batch.pages}
+    assert len(shared) == 17
+    assert not shared & set(suspects)
+    assert dispatcher.round() == 0, "until one of them has ended"
 
 
 def test_interactive_pages_go_first_each_in_a_message_and_within_their_own_window(

@@ -29,7 +29,10 @@ PATIENCE = 120.0
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(folder, engine="null", services=("producer", "worker-1", "worker-2")) as fleet:
+    # At most about 300 pages/s, on any machine: what is tested while a job runs must find it running.
+    slow = {"OCRFLEET_NULL_LATENCY": "0.05", "OCRFLEET_NULL_IN_FLIGHT": "4"}
+    services = ("producer", "worker-1", "worker-2")
+    with Fleet(folder, engine="null", services=services, extra=slow) as fleet:
         yield fleet
 
 
@@ -149,7 +152,7 @@ def test_a_manifest_of_thousands_of_lines_ends_line_by_line(
     put(bucket, "many/three.pdf", document)
     keys = list(images)
     lines: list[bytes] = [
-        orjson.dumps({"key": keys[n % len(keys)], "custom_id": f"line-{n}"}) for n in range(2500)
+        orjson.dumps({"key": keys[n % len(keys)], "custom_id": f"line-{n}"}) for n in range(2100)
     ]
     lines[10] = b'{"key": 7}'
     lines[20] = b""
@@ -175,7 +178,7 @@ def test_a_manifest_of_thousands_of_lines_ends_line_by_line(
     }
     assert dead["line 11", None]["line"] == 11
     good = {(line["custom_id"], line["page"]): line["text"] for line in found if "text" in line}
-    expected = {f"line-{n}": images[keys[n % len(keys)]] for n in range(2500)}
+    expected = {f"line-{n}": images[keys[n % len(keys)]] for n in range(2100)}
     hashes = {data: pixel_hash(data) for data in images.values()}
     replaced = {f"line-{n}" for n in (10, 20, 1500, 1600, 1700, 1800, 1900, 2000)}
     pages = rendered_hashes(document, tmp_path)
@@ -185,7 +188,7 @@ def test_a_manifest_of_thousands_of_lines_ends_line_by_line(
         ("two", 3): pages[3],
     }
     done = job(record, job_id)
-    assert (done.state, done.outcome, done.total, done.dead) == ("completed", "partial", 2500, 6)
+    assert (done.state, done.outcome, done.total, done.dead) == ("completed", "partial", 2100, 6)
 
 
 def test_objects_given_inline_keep_their_order_and_their_options(record: Database, bucket: Blobs) -> None:
@@ -222,7 +225,7 @@ def test_an_interactive_page_is_done_while_a_bulk_job_waits(record: Database, bu
     data = encoded(noise(401))
     put(bucket, "interactive/one.png", data)
     put(bucket, "bulk/1.png", encoded(noise(402, (400, 400))))
-    lines = b'{"key":"bulk/1.png"}\n' * 600
+    lines = b'{"key":"bulk/1.png"}\n' * 800
     put(bucket, "bulk.jsonl", lines)
     bulk = submit(record, {"type": "manifest", "bucket": "ocr", "key": "bulk.jsonl"})
     wait_for(lambda: job(record, bulk).succeeded > 0, PATIENCE)
@@ -234,7 +237,7 @@ def test_an_interactive_page_is_done_while_a_bulk_job_waits(record: Database, bu
     (line,) = finish(record, job_id)
     assert line["text"] == pixel_hash(data)
     assert job(record, bulk).state == "running", "it did not wait for the bulk job's end"
-    assert len(finish(record, bulk)) == 600
+    assert len(finish(record, bulk)) == 800
 
 
 def test_a_canceled_job_ends_and_others_do_not(record: Database, bucket: Blobs) -> None:

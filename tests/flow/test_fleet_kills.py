@@ -31,8 +31,8 @@ SETTINGS = {
     "OCRFLEET_NULL_IN_FLIGHT": "64",
     # Shorter than in production, so that the tests are.
     "OCRFLEET_HEARTBEAT_INTERVAL": "0.5",
-    "OCRFLEET_HEARTBEAT_TIMEOUT": "4",
-    "OCRFLEET_LEADER_TIMEOUT": "3",
+    "OCRFLEET_HEARTBEAT_TIMEOUT": "5",
+    "OCRFLEET_LEADER_TIMEOUT": "4",
 }
 
 

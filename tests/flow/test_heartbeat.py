@@ -177,7 +177,7 @@ def test_pages_can_be_aborted_while_they_wait_and_again_and_unknown_ones(
     running = threads.submit(runner.run, batch)
     wait_for(lambda: len(engine.begun) == 5)
     for _ in range(3):
-        runner.abort([*(page for page, _ in batch.pages), 999_999])
+        runner.abort([*batch.pages, (999_999, 1)])
     assert running.result(PATIENCE) == 12
     assert {(page.state, page.failures) for page in pages(database, job_id)} == {("ready", 0)}
     assert len(engine.begun) == 5
@@ -200,9 +200,8 @@ def test_a_page_aborted_the_moment_it_is_claimed_is_settled_too(
     job_id = add_job(database, 2)
     batch = send(database, job_id)
     running = threads.submit(runner.run, batch)
-    wait_for(lambda: page_states(database, job_id) == ["running"] * 2)
-    threading.Event().wait(0.2)
-    runner.abort([page for page, _ in batch.pages])
+    wait_for(lambda: engine.loop._ready)  # type: ignore[attr-defined]
+    runner.abort(batch.pages)
     go.set()
     assert running.result(PATIENCE) == 2
     assert page_states(database, job_id) == ["ready"] * 2

@@ -100,13 +100,13 @@ def test_a_frozen_leader_loses_the_lead_and_does_not_get_it_back(
     environment = child_environment(
         OCRFLEET_DATABASE_URL=settings.database_url,
         OCRFLEET_BROKER_URL=settings.broker_url,
-        OCRFLEET_LEADER_TIMEOUT="1",
+        OCRFLEET_LEADER_TIMEOUT="2",
     )
     process = subprocess.Popen([sys.executable, "-m", "producer", "dispatch"], env=environment)
     try:
         (frozen,) = wait_for(lambda: holders(database))
         # It goes on leading for longer than its timeout as long as it is not frozen.
-        threading.Event().wait(2)
+        threading.Event().wait(3)
         assert holders(database) == [frozen]
         process.send_signal(signal.SIGSTOP)
         candidate()

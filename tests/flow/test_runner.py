@@ -16,7 +16,6 @@ from fleet_builders import (
     pages,
     results,
     send,
-    sql,
     wait_for,
 )
 from odd_engines import (
@@ -209,8 +208,7 @@ def test_interactive_pages_enter_before_bulk_pages_that_wait(
     wait_for(lambda: len(engine.begun) == 5)
     one = add_job(database, 1, lane=Lane.INTERACTIVE)
     interactive = threads.submit(runner.run, send(database, one, lane=Lane.INTERACTIVE))
-    wait_for(lambda: sql(database, "SELECT 1 FROM pages WHERE job_id = :job AND state = 'running'", job=one))
-    threading.Event().wait(0.2)
+    wait_for(lambda: runner._pages._waiting[Lane.INTERACTIVE])
     engine.release()
     assert (bulk.result(PATIENCE), interactive.result(PATIENCE)) == (20, 1)
     assert engine.lanes().index(Lane.INTERACTIVE) == 5

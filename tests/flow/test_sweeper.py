@@ -38,7 +38,10 @@ def sweeper(database: Database, broker: FakeBroker) -> Sweeper:
     # Nothing is charged for a silence that began before the database's start, which may have been just now.
     up = "SELECT 1 WHERE now() - pg_postmaster_start_time() > interval '8 seconds'"
     wait_for(lambda: sql(database, up))
-    return Sweeper(settings, broker, database.transaction)  # type: ignore[arg-type]
+    sweeper = Sweeper(settings, broker, database.transaction)  # type: ignore[arg-type]
+    # Nor for one that began before its own session: it has led for an hour.
+    sweeper._began = datetime.now(UTC) - timedelta(hours=1)
+    return sweeper
 
 
 def claim(database: Database, batch: PageBatch, worker: UUID) -> None:
@@ -84,6 +87,20 @@ def test_a_silence_that_began_before_the_databases_own_start_is_no_loss(
     sweeper.sweep()
     assert {(page.state, page.losses) for page in pages(database, job_id)} == {("ready", 0)}
     assert attempts(database, job_id) == []
+
+
+def test_a_new_leader_waits_two_heartbeats_and_charges_nothing_for_what_was_before(
+    database: Database, broker: FakeBroker, sweeper: Sweeper
+) -> None:
+    job_id, _ = running(database, 2, silent_for=6.0)
+    settings = Settings(heartbeat_timeout=5.0, heartbeat_interval=2.0)
+    fresh = Sweeper(settings, broker, database.transaction)  # type: ignore[arg-type]
+    fresh.sweep()
+    assert page_states(database, job_id) == ["running"] * 2
+    fresh._began = datetime.now(UTC) - timedelta(seconds=4.5)
+    fresh.sweep()
+    assert {(page.state, page.losses) for page in pages(database, job_id)} == {("ready", 0)}
+    del sweeper  # it has waited until the database is old enough
 
 
 def test_a_page_that_its_worker_no_longer_names_comes_back_at_no_cost(

@@ -110,7 +110,8 @@ class Record:
         """Move ready pages of the jobs into one batch."""
         with self.database.transaction() as session:
             jobs.start(session, job_ids)
-            taken = dispatch.take(session, job_ids, limit)
+            taken = dispatch.take(session, job_ids, limit, suspects=True)
+            taken += dispatch.take(session, job_ids, limit - len(taken), suspects=False)
             (batch_id,) = dispatch.batch_ids(session, 1)
             fences = dispatch.mark(session, [(batch_id, [page for page, _ in taken])])
         return Batch(batch_id, sorted(fences.items()))

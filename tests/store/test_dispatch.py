@@ -16,10 +16,10 @@ def demand(record: Record, lane: Lane = Lane.BULK, **limits: int) -> dict[UUID, 
         return {found.tenant_id: found.jobs for found in dispatch.demand(session, lane, **limits)}
 
 
-def take(record: Record, *job_ids: UUID, limit: int = 100) -> list[int]:
+def take(record: Record, *job_ids: UUID, limit: int = 100, suspects: bool = False) -> list[int]:
     """The pages a dispatcher would get; they stay ready."""
     with record.database.transaction() as session:
-        return [page for page, _ in dispatch.take(session, job_ids, limit)]
+        return [page for page, _ in dispatch.take(session, job_ids, limit, suspects=suspects)]
 
 
 def test_dispatch_moves_ready_pages_into_a_batch_under_the_next_fence(record: Record) -> None:
@@ -114,12 +114,23 @@ def test_pages_come_in_the_order_in_which_they_became_ready(record: Record) -> N
     assert take(record, job_id) == [third, first, second]
 
 
+def test_suspects_are_taken_apart_from_the_others(record: Record) -> None:
+    job_id = record.ready(3)
+    first, second, third = [page.id for page in record.pages(job_id)]
+    record.run("UPDATE pages SET losses = CASE WHEN id = :id THEN 2 ELSE 1 END", id=second)
+    assert take(record, job_id, suspects=True) == [second]
+    assert take(record, job_id) == [first, third]
+    record.dispatch(job_id)
+    with record.database.transaction() as session:
+        assert dispatch.load(session)[Lane.BULK] == Load(1, 3, suspects=1)
+
+
 def test_two_dispatchers_share_no_page_and_neither_waits(record: Record) -> None:
     """A frozen leader and its successor: the pages that one holds the other skips."""
     job_id = record.ready(5)
     with record.database.transaction() as session:
-        first = dispatch.take(session, [job_id], 2)
-        second = Racer(record.database, lambda s: dispatch.take(s, [job_id], 5))
+        first = dispatch.take(session, [job_id], 2, suspects=False)
+        second = Racer(record.database, lambda s: dispatch.take(s, [job_id], 5, suspects=False))
         assert not second.waits()
         assert len(second.result()) == 3
         assert not {page for page, _ in first} & {page for page, _ in second.result()}

@@ -1,5 +1,6 @@
 """Jobs: what a tenant reads of them, how they complete, and how they are canceled."""
 
+from collections import Counter
 from uuid import UUID, uuid4
 
 import pytest
@@ -155,7 +156,7 @@ def test_cancel_and_dispatch_at_once_do_not_deadlock(record: Record) -> None:
     """The dispatcher holds pages and wants no job; the cancellation holds the job and waits for the pages."""
     job_id = record.ready(3)
     with record.database.transaction() as session:
-        taken = [page for page, _ in dispatch.take(session, [job_id], 2)]
+        taken = [page for page, _ in dispatch.take(session, [job_id], 2, suspects=False)]
         cancel = Racer(record.database, lambda s: jobs.cancel(s, record.tenant, job_id))
         assert cancel.waits()
         assert len(dispatch.mark(session, [(1, taken)])) == 2
@@ -168,7 +169,7 @@ def test_a_dispatcher_that_meets_a_cancellation_takes_nothing_of_the_job(record:
     job_id = record.ready(3)
     with record.database.transaction() as session:
         jobs.cancel(session, record.tenant, job_id)
-        take = Racer(record.database, lambda s: dispatch.take(s, [job_id], 3))
+        take = Racer(record.database, lambda s: dispatch.take(s, [job_id], 3, suspects=False))
         assert not take.waits()
         assert take.result() == []
 
@@ -215,3 +216,27 @@ def test_throughput_is_sampled_from_what_was_done_since(record: Record) -> None:
     with record.database.transaction() as session:
         jobs.sample_throughput(session, 3.0)
     assert record.state(job_id).throughput == pytest.approx(0.12, rel=0.3)
+
+
+def test_the_queued_pages_of_a_large_job_are_canceled_in_steps(record: Record) -> None:
+    job_id, worker = record.ready(20_500), record.worker()
+    (page,) = record.claim(worker, record.dispatch(job_id, limit=1))
+    record.dispatch(job_id, limit=100)
+    record.cancel(job_id)
+    # What is dispatched goes at once, however much is still ready.
+    states = Counter(record.states(job_id))
+    assert states["ready"] > 0
+    assert states == {
+        "ready": 20_399 - states["canceled"] + 100,
+        "canceled": states["canceled"],
+        "running": 1,
+    }
+    assert record.claim(worker, record.dispatch(job_id, limit=100)) == []
+    with record.database.transaction() as session:
+        jobs.drop_canceled(session)
+    assert Counter(record.states(job_id)) == {"canceled": 20_499, "running": 1}
+    record.settle(settlement(page))
+    assert (record.state(job_id).state, record.state(job_id).canceled) == ("canceled", 20_500)
+    with record.database.transaction() as session:
+        jobs.drop_canceled(session)
+    record.recount()

@@ -73,8 +73,6 @@ class Machine(RuleBasedStateMachine):
         self.ended: dict[int, Any] = {}
         self.fences: dict[int, int] = {}
 
-    # What the system does
-
     @initialize(count=st.integers(1, 4))
     def begin(self, count: int) -> None:
         self.submit(count)
@@ -228,7 +226,7 @@ class Machine(RuleBasedStateMachine):
                 page.losses += 1
                 if len(page.proofs) >= 2:
                     state = "dead"
-                    poisoned += not self.canceled[page.job]
+                    poisoned += 1
             self._leave(page, state)
         swept = self.record.sweep()
         assert (swept.lost, swept.unheld, swept.poisoned) == (lost, unheld, poisoned)

@@ -1,4 +1,4 @@
-"""Notifications: hints that go out with the commit, to those who wait for work, for a result, for a cancellation."""
+"""Notifications: hints that go out with the commit, to those who wait for work and to those who wait for a result."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import pytest
 from builders import PATIENCE, Record, settlement
 
 from ocrfleet.states import Lane, PageState
-from ocrfleet.store.notify import CANCEL, JOB_DONE, WORK, notify, payloads
+from ocrfleet.store.notify import JOB_DONE, WORK, notify, payloads
 
 Heard = Callable[[], list[tuple[str, str]]]
 
@@ -17,7 +17,7 @@ Heard = Callable[[], list[tuple[str, str]]]
 def heard(database_url: str) -> Iterator[Heard]:
     """What was sent since the last call, as (channel, payload)."""
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for channel in (WORK, JOB_DONE, CANCEL):
+        for channel in (WORK, JOB_DONE):
             connection.execute(f"LISTEN {channel}")
 
         def take() -> list[tuple[str, str]]:
@@ -35,8 +35,6 @@ def heard(database_url: str) -> Iterator[Heard]:
 def test_new_jobs_and_settled_pages_are_work_for_the_producer(record: Record, heard: Heard) -> None:
     job_id = record.job()
     assert heard() == [(WORK, "")]
-    record.cancel(job_id)
-    assert heard() == [(CANCEL, "")]
     job_id, _, _ = record.running(1)
     heard()
     record.settle(*(settlement(page, PageState.READY) for page in record.pages(job_id)))
@@ -73,7 +71,9 @@ def test_a_listener_hears_on_after_its_connection_broke(record: Record, database
                     record.run("SELECT pg_notify(:channel, :payload)", channel=JOB_DONE, payload=awaited)
                     await asyncio.wait([hearing], timeout=0.05)
                 heard = await hearing
-            killed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener'"
+            killed = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener'"
+            )
             assert len(record.run(killed)) == 1
         await stream.aclose()
 

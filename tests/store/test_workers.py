@@ -40,7 +40,7 @@ def test_a_worker_is_told_which_of_its_pages_to_abort(record: Record) -> None:
     other_job, other, _ = record.running(1)
     record.dispatch(record.ready(1))
 
-    def to_abort() -> list[int]:
+    def to_abort() -> list[tuple[int, int]]:
         with record.database.transaction() as session:
             return sorted(workers.to_abort(session, worker))
 
@@ -48,7 +48,7 @@ def test_a_worker_is_told_which_of_its_pages_to_abort(record: Record) -> None:
     record.cancel(other_job)
     assert to_abort() == []
     record.cancel(job_id)
-    assert to_abort() == [page.id for page in record.pages(job_id)]
+    assert to_abort() == [(page.id, page.fence) for page in record.pages(job_id)]
     assert {page.incarnation for page in record.pages(other_job)} == {other}
 
 

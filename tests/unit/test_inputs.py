@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocrfleet.errors import InputChanged
@@ -180,6 +180,7 @@ LINES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(LINES, max_size=30), st.booleans(), st.integers(1, 5), st.integers(1, 40))
 def test_reading_goes_on_from_the_cursor_of_any_chunk(
     lines: list[bytes], final_newline: bool, size: int, chunk: int

@@ -3,7 +3,7 @@
 The runner knows `Engine` and nothing of what is behind it. It calls everything on its own event loop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +25,10 @@ class Region:
     confidence: float | None = None
 
 
+def _nobody_asks() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """One page to recognise."""
@@ -38,6 +42,8 @@ class PageRequest:
     """Interactive pages go before bulk ones that have not begun."""
     prompt: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    begun: Callable[[], None] = _nobody_asks
+    """To be called when the work on the page begins: its time limit does not count the wait for its turn."""
 
 
 @dataclass(frozen=True, slots=True)

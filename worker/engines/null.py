@@ -22,6 +22,7 @@ class NullEngine:
         return EngineInfo("null", "null", "1", ("text", "spotting", "parse"), self._in_flight)
 
     async def recognize(self, request: PageRequest) -> PageResult:
+        request.begun()
         if self._latency:
             await asyncio.sleep(self._latency)
         if request.pixels is None:

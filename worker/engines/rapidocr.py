@@ -17,6 +17,7 @@ from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
 from worker.engines.base import EngineInfo, PageRequest, PageResult, Pixels, Region
 from worker.engines.child import Child
+from worker.gates import MAX_OVERTAKEN
 
 TASKS = ("text", "spotting", "parse")
 MODEL = "PP-OCRv6-small"
@@ -86,8 +87,9 @@ class RapidOcrEngine:
         if self._failure is not None:
             raise EngineCrashed(f"the engine takes no pages: {self._failure}")
         work = self._works[request.request_id] = _Work(request, request.pixels)
-        rank = 0 if request.lane is Lane.INTERACTIVE else 1
-        self._queue.put_nowait((rank, next(self._order), work))
+        # An interactive page passes those that came shortly before it, not those that have waited for long.
+        turn = next(self._order) - (MAX_OVERTAKEN if request.lane is Lane.INTERACTIVE else 0)
+        self._queue.put_nowait((turn, next(self._order), work))
         try:
             return _result(await work.done)
         except asyncio.CancelledError:
@@ -110,7 +112,7 @@ class RapidOcrEngine:
             work.fail(EngineCrashed(self._failure))
             work.stop()
         for _ in self._slots:
-            self._queue.put_nowait((-1, next(self._order), None))
+            self._queue.put_nowait((-MAX_OVERTAKEN - 1, next(self._order), None))
         await asyncio.gather(*self._slots)
         self._slots = []
 
@@ -134,6 +136,7 @@ class RapidOcrEngine:
         if work.done.done():
             return True
         work.child = child
+        work.request.begun()
         try:
             answer = await child.read(work.pixels, {"task": work.request.task})
         except EngineCrashed as exc:
