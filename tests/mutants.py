@@ -206,9 +206,16 @@ MUTANTS = (
     _store(
         "sweep: no loss for an outage of the database",
         "sweep",
-        "coalesce(w.heartbeat_at < pg_postmaster_start_time(), false) AS spared",
-        "false AS spared",
+        "greatest(pg_postmaster_start_time(), CAST(:since AS timestamptz))",
+        "CAST(:since AS timestamptz)",
         "test_sweep.py::test_no_loss_is_charged_when_the_database_restarted_after_the_heartbeat",
+    ),
+    _store(
+        "sweep: no loss for what hindered the sweeper itself",
+        "sweep",
+        "greatest(pg_postmaster_start_time(), CAST(:since AS timestamptz))",
+        "pg_postmaster_start_time()",
+        "test_sweep.py::test_no_loss_is_charged_for_what_went_before_the_sweepers_session",
     ),
     _store(
         "sweep: no lease expires right after a restart",

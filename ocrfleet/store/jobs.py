@@ -199,8 +199,7 @@ def start(session: Session, job_ids: Sequence[UUID]) -> None:
     """Mark jobs that are about to be dispatched for the first time as running."""
     query = """
         UPDATE jobs SET state = 'running', started_at = now() WHERE id IN (
-            SELECT id FROM jobs WHERE id = ANY(:ids) AND state = 'queued' ORDER BY id FOR NO KEY UPDATE
-        )"""
+            SELECT id FROM jobs WHERE id = ANY(:ids) AND state = 'queued' ORDER BY id FOR NO KEY UPDATE)"""
     session.execute(text(query), {"ids": list(job_ids)})
 
 
@@ -247,8 +246,7 @@ def fail(session: Session, job_id: UUID, error: FleetError) -> None:
     canceled = _drop_queued(session, job_id)
     query = """
         UPDATE jobs SET state = 'failed', outcome = 'failed', finished_at = now(), canceled = canceled + :canceled,
-               items_pending = 0,
-               error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
+               items_pending = 0, error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
         WHERE id = :job"""
     values = {"job": job_id, "canceled": canceled, "code": error.code, "detail": error.detail}
     session.execute(text(query), values)
@@ -259,12 +257,10 @@ _DROP = text("""
 WITH dispatched AS (
     SELECT id FROM pages WHERE job_id = :job AND state = 'dispatched' ORDER BY id FOR NO KEY UPDATE
 ), ready AS (
-    SELECT id FROM pages WHERE job_id = :job AND state = 'ready' ORDER BY not_before, id LIMIT :limit
-    FOR NO KEY UPDATE
+    SELECT id FROM pages WHERE job_id = :job AND state = 'ready' ORDER BY not_before, id LIMIT :limit FOR NO KEY UPDATE
 )
 UPDATE pages p SET state = 'canceled', since = now(), batch_id = NULL
-FROM (SELECT id FROM dispatched UNION ALL SELECT id FROM ready) q WHERE p.id = q.id
-RETURNING 1
+FROM (SELECT id FROM dispatched UNION ALL SELECT id FROM ready) q WHERE p.id = q.id RETURNING 1
 """)
 
 

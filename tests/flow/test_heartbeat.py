@@ -180,7 +180,9 @@ def test_pages_can_be_aborted_while_they_wait_and_again_and_unknown_ones(
         runner.abort([*batch.pages, (999_999, 1)])
     assert running.result(PATIENCE) == 12
     assert {(page.state, page.failures) for page in pages(database, job_id)} == {("ready", 0)}
-    assert len(engine.begun) == 5
+    # A turn that is given up may go to one that is aborted next.
+    assert engine.now == 0
+    assert sorted(engine.aborted) == sorted({request.request_id for request in engine.begun})
 
 
 def test_a_page_aborted_the_moment_it_is_claimed_is_settled_too(
@@ -200,7 +202,7 @@ def test_a_page_aborted_the_moment_it_is_claimed_is_settled_too(
     job_id = add_job(database, 2)
     batch = send(database, job_id)
     running = threads.submit(runner.run, batch)
-    wait_for(lambda: engine.loop._ready)  # type: ignore[attr-defined]
+    wait_for(lambda: "_spawn" in str(list(engine.loop._ready)))  # type: ignore[attr-defined]
     runner.abort(batch.pages)
     go.set()
     assert running.result(PATIENCE) == 2

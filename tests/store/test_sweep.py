@@ -7,7 +7,7 @@ from builders import TIMEOUT, Racer, Record, settlement
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ocrfleet.states import WorkerState
+from ocrfleet.states import PageState, WorkerState
 from ocrfleet.store import jobs, settle, sweep
 from ocrfleet.store.sweep import Swept
 
@@ -159,6 +159,34 @@ def test_no_lease_expires_before_the_database_has_run_for_the_timeout(record: Re
         assert sweep.leases(session, float(age) + 60.0) == Swept(0, 0, 0)
     assert record.states(job_id) == ["running"]
     assert record.sweep().unheld == 1
+
+
+def test_no_loss_is_charged_for_what_went_before_the_sweepers_session(record: Record) -> None:
+    """Whatever ended the leader's last session may have kept the workers from the database as well."""
+    job_id, worker, _ = record.running(1)
+    record.silence(worker)
+    with record.database.transaction() as session:
+        began = sweep.clock(session)
+    with record.database.transaction() as session:
+        assert sweep.leases(session, TIMEOUT, since=began, grace=60.0) == Swept(0, 0, 0)
+    with record.database.transaction() as session:
+        assert sweep.leases(session, TIMEOUT, since=began) == Swept(lost=0, unheld=1, poisoned=0)
+    assert [(page.state, page.losses) for page in record.pages(job_id)] == [("ready", 0)]
+
+
+@pytest.mark.parametrize(("code", "poisoned"), [("engine_crashed", 1), ("storage_unavailable", 0)])
+def test_an_engine_that_a_page_has_crashed_is_a_proof_too(record: Record, code: str, poisoned: int) -> None:
+    job_id = record.ready(1)
+    lose(record, job_id)
+    lose(record, job_id)
+    worker = record.worker()
+    (page,) = record.claim(worker, record.dispatch(job_id))
+    assert page.proofs == 0
+    record.settle(settlement(page, PageState.READY, code=code, incarnation=worker, exclusive=True))
+    (page,) = record.claim(record.worker(), record.dispatch(job_id))
+    assert page.proofs == poisoned
+    record.settle(settlement(page, PageState.READY))
+    assert lose(record, job_id).poisoned == poisoned
 
 
 def test_two_exclusive_losses_on_different_workers_make_a_page_poison(record: Record) -> None:

@@ -141,8 +141,8 @@ def test_a_small_tenant_is_not_starved_by_large_ones() -> None:
 
 
 def test_what_a_tenant_with_little_work_does_not_use_is_not_saved_up() -> None:
-    backlog, share = Backlog([1.0, 1.0], [10**6, 0]), plan.FairShare()
-    trickle = UUID(int=2)
+    backlog, share = Backlog([1.0, 1.0], [0, 10**6]), plan.FairShare()
+    trickle = UUID(int=1)
     for _ in range(50):
         backlog.left[trickle] = 1
         share.serve(backlog.demands(), 10, backlog.take)
