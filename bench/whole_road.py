@@ -33,10 +33,10 @@ def page(seed: int) -> bytes:
     for y in range(60, HEIGHT - 60, 22):
         words = " ".join("".join(chr(97 + c) for c in chance.integers(0, 26, 7)) for _ in range(18))
         draw.text((60, y), words, fill=20)
-    grey = np.asarray(image, np.int16) + chance.normal(0, 3.5, (HEIGHT, WIDTH)).astype(np.int16)
+    grey = np.asarray(image, np.int16) + chance.normal(0, 3, (HEIGHT, WIDTH)).astype(np.int16)
     buffer = io.BytesIO()
     scanned = Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-    scanned.save(buffer, "JPEG", quality=58)
+    scanned.save(buffer, "JPEG", quality=30)
     return buffer.getvalue()
 
 

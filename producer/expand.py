@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
@@ -50,6 +50,10 @@ class Expander:
         except FleetError as exc:
             log.warning("expansion_postponed", job_id=str(leased.job_id), code=exc.code, error=exc.detail)
             self._release(leased, _RETRY_AFTER)
+        except DataError as exc:
+            # It will be refused again.
+            log.exception("expansion_fault", job_id=str(leased.job_id))
+            self._fault(leased, exc)
         except SQLAlchemyError as exc:
             # An outage is no fault of the job's; if the lease cannot be given back, it runs out.
             log.warning("expansion_postponed", job_id=str(leased.job_id), error=str(exc))

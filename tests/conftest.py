@@ -1,6 +1,7 @@
 """Real servers for every test, started once: Postgres, Valkey and SeaweedFS in a folder of the session."""
 
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,13 @@ TEMPLATE = "template_fleet"
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def servers() -> Iterator[Fleet]:
     """They end with the session even if it is killed: their supervisor watches it."""
-    with Fleet(tmp_path_factory.mktemp("servers"), services=()) as fleet:
-        yield fleet
+    # Not below pytest's own folder: another run closes that to the user of Postgres.
+    with tempfile.TemporaryDirectory(prefix="ocrfleet-tests-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        with Fleet(Path(folder), services=()) as fleet:
+            yield fleet
 
 
 @pytest.fixture(scope="session")

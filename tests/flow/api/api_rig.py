@@ -101,7 +101,7 @@ class Worker:
         """Dispatch, claim and settle as many ready pages as there are results; returns how many."""
         with self.database.transaction() as session:
             jobs.start(session, job_ids)
-            taken = [page for page, _ in dispatch.take(session, job_ids, len(results))]
+            taken = [page for page, _ in dispatch.take(session, job_ids, len(results), suspects=False)]
             (batch,) = dispatch.batch_ids(session, 1)
             fences = dispatch.mark(session, [(batch, taken)])
         with self.database.transaction() as session:
