@@ -33,9 +33,8 @@ from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane, PageState
 from ocrfleet.store import dispatch, outcomes, pages
-from ocrfleet.store.pages import EXCLUSIVE_AFTER, ClaimedPage, Lease
+from ocrfleet.store.pages import EXCLUSIVE_AFTER, PROOFS, ClaimedPage, Lease
 from ocrfleet.store.settle import Settlement
-from ocrfleet.store.sweep import PROOFS
 from worker import results, retry
 from worker.decode import Found, Loaded, Loader
 from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 EXCLUSIVE_AFTER = 2
 """Losses after which a page runs alone on its worker."""
+PROOFS = 2
+"""Deaths of different processes, each alone with the page, that make it poison."""
 
 
 Lease = tuple[int, int]

@@ -11,11 +11,8 @@ from sqlalchemy.orm import Session
 from ocrfleet.errors import EngineCrashed, PoisonPage, WorkerLost
 from ocrfleet.states import PageState
 from ocrfleet.store import outcomes
-from ocrfleet.store.pages import EXCLUSIVE_AFTER
+from ocrfleet.store.pages import EXCLUSIVE_AFTER, PROOFS
 from ocrfleet.store.settle import LEASE_VOID, Settlement, settle
-
-PROOFS = 2
-"""Exclusive losses, on different incarnations, that make a page poison."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@
 pixels of the page (RGB) lie at the beginning of the file behind PIXELS_FD.
 """
 
-import ctypes
 import mmap
 import os
 import signal
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import orjson
 
+from ocrfleet.processes import bind_to
 from worker.engines.frames import HEADER, pack
 from worker.engines.plain import (
     LOW_CONFIDENCE,
@@ -29,17 +29,8 @@ from worker.engines.rapidocr_reader import PageReader, Reading
 
 NICE = 5
 """Below everything else on the machine, so that the API and the databases answer while pages are read."""
-_PR_SET_PDEATHSIG = 1
 _MAX_RESIDENT = 2 * 1024**3
 """A process that has grown to so many bytes is replaced, like one that has read MAX_PAGES."""
-
-
-def die_with(parent: int) -> None:
-    """Be killed by the kernel when the parent dies, however it dies; other systems see the end of the input."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit(0)
 
 
 def read_page(reader: PageReader, fd: int, request: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +92,7 @@ def _send(pipe: BinaryIO, message: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve until the input ends or the process has grown old."""
-    die_with(int(sys.argv[1]))
+    bind_to(int(sys.argv[1]))
     fd, max_pages = int(sys.argv[2]), int(sys.argv[3])
     # The parent takes care of Ctrl-C; what libraries print must not get between the frames.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
