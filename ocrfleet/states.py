@@ -58,6 +58,11 @@ class WorkerState(StrEnum):
     STOPPED = "stopped"
 
 
+EXCLUSIVE_AFTER = 2
+"""Losses after which a page runs alone on its worker."""
+PROOFS = 2
+"""Deaths of different processes, each alone with the page, that make it poison."""
+
 PAGE_TERMINAL = frozenset({PageState.SUCCEEDED, PageState.DEAD, PageState.CANCELED})
 JOB_TERMINAL = frozenset({JobState.CANCELED, JobState.COMPLETED, JobState.FAILED})
 

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
 
-from ocrfleet.states import ItemState, JobOutcome, JobState, Lane, PageState, WorkerState
+from ocrfleet.states import EXCLUSIVE_AFTER, ItemState, JobOutcome, JobState, Lane, PageState, WorkerState
 
 metadata = MetaData(
     naming_convention={
@@ -193,6 +193,13 @@ pages = Table(
     CheckConstraint("(batch_id IS NOT NULL) = (state IN ('dispatched', 'running'))", name="batch"),
     UniqueConstraint("item_id", "number"),
     Index("pages_ready", "job_id", "not_before", "id", postgresql_where=text("state = 'ready'")),
+    Index(
+        "pages_suspects",
+        "job_id",
+        "not_before",
+        "id",
+        postgresql_where=text(f"state = 'ready' AND losses >= {EXCLUSIVE_AFTER}"),
+    ),
     Index("pages_in_flight", "job_id", postgresql_where=text("state IN ('dispatched', 'running')")),
     postgresql_with={
         "fillfactor": "70",

@@ -31,9 +31,9 @@ from ocrfleet.errors import (
 )
 from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
-from ocrfleet.states import Lane, PageState
+from ocrfleet.states import EXCLUSIVE_AFTER, PROOFS, Lane, PageState
 from ocrfleet.store import dispatch, outcomes, pages
-from ocrfleet.store.pages import EXCLUSIVE_AFTER, PROOFS, ClaimedPage, Lease
+from ocrfleet.store.pages import ClaimedPage, Lease
 from ocrfleet.store.settle import Settlement
 from worker import results, retry
 from worker.decode import Found, Loaded, Loader

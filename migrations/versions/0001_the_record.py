@@ -116,6 +116,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'ready'"),
     )
+    op.create_index(
+        "pages_suspects",
+        "pages",
+        ["job_id", "not_before", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ready' AND losses >= 2"),
+    )
     op.create_table(
         "tenants",
         sa.Column("id", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -286,6 +293,9 @@ def downgrade() -> None:
     op.drop_table("api_keys")
     op.drop_table("workers")
     op.drop_table("tenants")
+    op.drop_index(
+        "pages_suspects", table_name="pages", postgresql_where=sa.text("state = 'ready' AND losses >= 2")
+    )
     op.drop_index("pages_ready", table_name="pages", postgresql_where=sa.text("state = 'ready'"))
     op.drop_index(
         "pages_in_flight", table_name="pages", postgresql_where=sa.text("state IN ('dispatched', 'running')")

@@ -7,8 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ocrfleet.states import Lane
-from ocrfleet.store.pages import EXCLUSIVE_AFTER
+from ocrfleet.states import EXCLUSIVE_AFTER, Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +85,16 @@ def take(session: Session, job_ids: Sequence[UUID], limit: int, *, suspects: boo
     Either pages that may run beside others, or `suspects`, which have lost so many workers that they may not.
     """
     # The limit stops the nested loop, so that no job is locked beyond what is taken.
-    query = """
+    # The comparison is spelt out so that the index of suspects is found: there are few, if any, among millions.
+    which = f"losses >= {EXCLUSIVE_AFTER}" if suspects else f"losses < {EXCLUSIVE_AFTER}"
+    query = f"""
         SELECT p.id, j.id AS job_id FROM unnest(CAST(:jobs AS uuid[])) AS j(id) CROSS JOIN LATERAL (
             SELECT id FROM pages
-            WHERE job_id = j.id AND state = 'ready' AND not_before <= now()
-              AND (losses >= :exclusive) = :suspects
+            WHERE job_id = j.id AND state = 'ready' AND not_before <= now() AND {which}
             ORDER BY not_before, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
         ) p LIMIT :limit"""
-    values = {"jobs": list(job_ids), "limit": limit, "exclusive": EXCLUSIVE_AFTER, "suspects": suspects}
-    return [(row.id, row.job_id) for row in session.execute(text(query), values)]
+    rows = session.execute(text(query), {"jobs": list(job_ids), "limit": limit})
+    return [(row.id, row.job_id) for row in rows]
 
 
 def batch_ids(session: Session, count: int) -> list[int]:

@@ -8,11 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-EXCLUSIVE_AFTER = 2
-"""Losses after which a page runs alone on its worker."""
-PROOFS = 2
-"""Deaths of different processes, each alone with the page, that make it poison."""
-
+from ocrfleet.states import EXCLUSIVE_AFTER
 
 Lease = tuple[int, int]
 """Page id and fence: a page, as long as nobody else gets it."""

@@ -9,9 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ocrfleet.errors import EngineCrashed, PoisonPage, WorkerLost
-from ocrfleet.states import PageState
+from ocrfleet.states import EXCLUSIVE_AFTER, PROOFS, PageState
 from ocrfleet.store import outcomes
-from ocrfleet.store.pages import EXCLUSIVE_AFTER, PROOFS
 from ocrfleet.store.settle import LEASE_VOID, Settlement, settle
 
 
