@@ -17,7 +17,7 @@ from ocrfleet import blobs, db, telemetry
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import FleetError
-from ocrfleet.processes import die_with_parent
+from ocrfleet.processes import die_with_parent, spare_collector
 from ocrfleet.settings import Settings, settings
 from producer.count import Counter
 from producer.expand import Expander
@@ -90,7 +90,9 @@ def main(argv: list[str]) -> int:
         signal.signal(number, on_signal)
     if argv[1:] == ["dispatch"]:
         telemetry.configure(config, "producer-dispatch")
-        Leader(config).run(stop)
+        leader = Leader(config)
+        spare_collector()
+        leader.run(stop)
         return 0
     telemetry.configure(config, "producer")
     # Here, since settings that are wrong must end the process and not a thread of it.

@@ -8,6 +8,7 @@ from celery import signals
 
 from ocrfleet import blobs, db, telemetry
 from ocrfleet.messages import QUEUES
+from ocrfleet.processes import spare_collector
 from ocrfleet.settings import Settings, settings
 from worker import engines, tasks
 from worker.app import create_app
@@ -41,6 +42,7 @@ def main(config: Settings) -> int:
     shutting_down: Any = signals.worker_shutting_down
     shutting_down.connect(drain, weak=False)
     pulse.start()
+    spare_collector()
     worker: Any = app.Worker(
         pool="threads",
         concurrency=config.slots,

@@ -26,7 +26,7 @@ POSTGRES_OPTIONS = {
     "max_connections": "200",
     "max_wal_size": "4GB",
     # The page table is a queue: clean up every few seconds, in little memory.
-    "autovacuum_naptime": "5s",
+    "autovacuum_naptime": "15s",
     "autovacuum_work_mem": "16MB",
     "checkpoint_timeout": "15min",
     "jit": "off",
