@@ -1,12 +1,15 @@
 """What every request needs and few change: who calls, and which workers are alive."""
 
+import asyncio
 import hashlib
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from ocrfleet.db import Database
@@ -18,7 +21,7 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """A value read again when it is older than `seconds`; while one thread reads, others get the last one."""
+    """A value read again, aside, when it is older than `seconds`: no request but the first waits for it."""
 
     def __init__(self, read: Callable[[], T], seconds: float) -> None:
         self._read = read
@@ -32,15 +35,23 @@ class Recent(Generic[T]):
         age = time.monotonic() - held[1] if held else float("inf")
         if held and age < self._seconds:
             return held[0]
-        if not self._lock.acquire(blocking=age > 2 * self._seconds) and held:
+        if held and age < 2 * self._seconds:
+            if not self._lock.locked():
+                threading.Thread(target=self._renew_aside, args=(held,), daemon=True).start()
             return held[0]
-        try:
+        return self._renew(held)
+
+    def _renew(self, held: tuple[T, float] | None) -> T:
+        with self._lock:
             if self._held is None or self._held is held:
                 began = time.monotonic()
                 self._held = self._read(), began
             return self._held[0]
-        finally:
-            self._lock.release()
+
+    def _renew_aside(self, held: tuple[T, float]) -> None:
+        # Whoever asks when it has grown too old meets the error itself.
+        with suppress(SQLAlchemyError):
+            self._renew(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +78,21 @@ class Callers:
         self._seconds = seconds
         self._size = size
         self._known: dict[bytes, tuple[Caller, float]] = {}
+        self._renewing: dict[bytes, asyncio.Task[None]] = {}
 
     async def find(self, key: str) -> Caller | None:
-        """The caller whom the key stands for."""
+        """The caller whom the key stands for; asked anew aside, before what is known of it grows too old."""
         digest = hashlib.sha256(key.encode()).digest()
         held = self._known.get(digest)
+        left = held[1] - time.monotonic() if held else 0.0
+        if held is None or left <= 0:
+            return await self._renew(key, digest)
+        if left < self._seconds / 2 and digest not in self._renewing:
+            self._renewing[digest] = asyncio.create_task(self._renew_aside(key, digest))
+        return held[0]
+
+    async def _renew(self, key: str, digest: bytes) -> Caller | None:
         now = time.monotonic()
-        if held and held[1] > now:
-            return held[0]
         caller = await run_in_threadpool(self._ask, key)
         if caller is None:
             self._known.pop(digest, None)
@@ -83,6 +101,13 @@ class Callers:
             self._known.clear()
         self._known[digest] = caller, now + self._seconds
         return caller
+
+    async def _renew_aside(self, key: str, digest: bytes) -> None:
+        try:
+            with suppress(SQLAlchemyError):
+                await self._renew(key, digest)
+        finally:
+            self._renewing.pop(digest, None)
 
     def _ask(self, key: str) -> Caller | None:
         with self._database.transaction() as session:

@@ -33,7 +33,8 @@ class Services:
     callers: Callers
 
 
-def _services(request: Request) -> Services:
+# Async, though it waits for nothing: a plain function would cost each request a thread.
+async def _services(request: Request) -> Services:
     return request.state.services
 
 

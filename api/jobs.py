@@ -107,7 +107,7 @@ def get_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> answe
 
 def find_job(services: Services, caller: Caller, job_id: UUID) -> answers.Job:
     """The caller's job; NotFound for one that is another tenant's."""
-    with services.database.transaction() as session:
+    with services.database.read() as session:
         row = jobs.get(session, caller.tenant_id, job_id)
     return job_view(_found(row, job_id), services.liveness.get())
 

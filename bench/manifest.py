@@ -5,11 +5,13 @@ the peak memory of each process and of the broker, beside those of a job of a te
 """
 
 import argparse
+import multiprocessing
 import statistics
-import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from multiprocessing import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import httpx
@@ -18,7 +20,6 @@ import redis
 
 from bench import harness
 from ocrfleet import db
-from ocrfleet.embedded.fleet import Fleet
 from ocrfleet.store import tenants
 
 SERVICES = ("api", "producer", "worker")
@@ -48,12 +49,13 @@ def private_bytes(process: psutil.Process) -> int:
     return int(kinds["RssAnon"].split()[0]) * 1024
 
 
-def watch(running: Fleet, peaks: dict[str, int], stop: threading.Event) -> None:
-    """Sample the memory of every process of the fleet four times a second."""
-    broker = redis.Redis.from_url(running.urls["valkey"])
+def watch(pids: dict[str, int], url: str, stop: Event, result: "Queue[dict[str, int]]") -> None:
+    """Sample the memory of every process four times a second, from a process of its own: it must not delay the polls."""
+    broker = redis.Redis.from_url(url)
+    peaks: dict[str, int] = {}
     while not stop.wait(0.25):
         sampled: dict[str, int] = defaultdict(int)
-        for name, pid in running.pids.items():
+        for name, pid in pids.items():
             process = psutil.Process(pid)
             for one in (process, *process.children(recursive=True)):
                 try:
@@ -67,6 +69,7 @@ def watch(running: Fleet, peaks: dict[str, int], stop: threading.Event) -> None:
         for name, size in sampled.items():
             peaks[name] = max(peaks.get(name, 0), size)
     broker.close()
+    result.put(peaks)
 
 
 def _label(name: str, child: psutil.Process) -> str:
@@ -85,12 +88,14 @@ def run(lines: int, polls: int) -> Measured:
     with harness.fleet(SERVICES, **settings) as running, harness.database(running) as pool:
         harness.ready(pool, 1)
         key = _key(pool)
-        stop = threading.Event()
-        watcher = threading.Thread(target=watch, args=(running, measured.peaks, stop))
+        context = multiprocessing.get_context("spawn")
+        stop, result = context.Event(), context.Queue()
+        watcher = context.Process(target=watch, args=(running.pids, running.urls["valkey"], stop, result))
         watcher.start()
         with httpx.Client(base_url=running.urls["api"], headers={"Authorization": f"Bearer {key}"}) as api:
             _job(api, pool, measured, polls)
         stop.set()
+        measured.peaks = result.get()
         watcher.join()
     return measured
 

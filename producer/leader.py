@@ -84,7 +84,7 @@ class Leader:
                 if time.monotonic() >= next_sweep:
                     # Set first: a sweep that fails must not keep the dispatcher from its round.
                     next_sweep = time.monotonic() + self._settings.sweep_interval
-                    sweeper.sweep()
+                    sweeper.tick()
                 began = time.monotonic()
                 if dispatcher.round() == 0:
                     with transaction() as session:

@@ -31,14 +31,23 @@ class Sweeper:
         self._timeout = settings.heartbeat_timeout
         self._grace = 2 * settings.heartbeat_interval
         self._began: datetime | None = None
+        self._thorough = False
         self._broker = broker
         self._transaction = transaction
         self._run_id: str | None = None
         self._suspect_until = 0.0
 
+    def tick(self) -> None:
+        """A dead worker's pages are looked for every time, the rest every other time."""
+        self._thorough = not self._thorough
+        if self._thorough:
+            self.sweep()
+        else:
+            self.sweep_leases()
+
     def sweep(self) -> None:
         """One pass over leases, messages, deadlines and samples, each in its own short transaction."""
-        self._sweep_leases()
+        self.sweep_leases()
         self._sweep_messages()
         with self._transaction() as session:
             late = jobs.overdue(session)
@@ -52,7 +61,7 @@ class Sweeper:
             jobs.sample_throughput(session, SAMPLE_EVERY)
             workers.forget(session, FORGET_AFTER)
 
-    def _sweep_leases(self) -> None:
+    def sweep_leases(self) -> None:
         """Not before this session is two heartbeats old: whatever ended the one before may have hindered them too."""
         with self._transaction() as session:
             if self._began is None:

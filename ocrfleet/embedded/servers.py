@@ -27,7 +27,8 @@ POSTGRES_OPTIONS = {
     "max_wal_size": "4GB",
     # The page table is a queue: clean up every few seconds, in little memory.
     "autovacuum_naptime": "15s",
-    "autovacuum_work_mem": "16MB",
+    "autovacuum_work_mem": "4MB",
+    "default_statistics_target": "20",
     "checkpoint_timeout": "15min",
     "jit": "off",
     # Parallel plans need more of /dev/shm than a container has.
