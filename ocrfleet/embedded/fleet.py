@@ -19,7 +19,7 @@ from ocrfleet.settings import child_environment
 MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
 FLOWER = ("celery", "flower", "--address=127.0.0.1", "--read_only=True")
 RANKS = {"worker": 0, "producer": 1, "api": 1, "flower": 1}
-WORKER_NICE = 5
+NICE = {"worker": 12}
 """So that on one machine the API answers and jobs expand while pages are read."""
 DRAIN = 35.0
 """What a worker gets to finish its pages (seconds), a little over its own limit."""
@@ -178,7 +178,7 @@ class Fleet:
             stop_signal=signal.SIGKILL if name == "flower" else signal.SIGTERM,
             grace=DRAIN if module == "worker" else 5.0,
             rank=RANKS[module],
-            nice=WORKER_NICE if module == "worker" else 0,
+            nice=NICE.get(module, 0),
         )
 
     def _supervise(self, processes: list[Process], lock: int, timeout: float) -> subprocess.Popen[str]:
