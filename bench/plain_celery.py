@@ -7,7 +7,7 @@ otherwise Celery's own defaults (prefork, prefetch multiplier 4). `python -m ben
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -81,7 +81,7 @@ def _start(url: str, broker: str, concurrency: int) -> "subprocess.Popen[bytes]"
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _until(connection: "psycopg.Connection[Any]", done: int, also: Any) -> None:  # noqa: ANN401 (any callable)
+def _until(connection: "psycopg.Connection[Any]", done: int, also: Callable[[], bool]) -> None:
     while True:
         row = connection.execute("SELECT done FROM plain_jobs").fetchone()
         if row and row[0] >= done and also():

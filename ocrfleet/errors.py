@@ -1,7 +1,7 @@
 """Every error a user can meet: its code, its retry class and its HTTP status, in one tree.
 
-A class's `code`, its name in snake case, is what the API, the CLI and the record show. `retry` decides what the protocol does with a
-page that failed so; see `RetryClass`.
+A class's `code`, its name in snake case, is what the API, the CLI and the record show. `retry` decides what the
+protocol does with a page that failed so; see `RetryClass`.
 """
 
 import re

@@ -71,7 +71,6 @@ class Settings(BaseSettings):
     heartbeat_interval: float = 2.0
     inference_timeout: float = 120.0
     fetch_threads: int = 8
-    decode_threads: int = 2
     decode_processes: int = 2
     drain_timeout: float = 30.0
     engine_process_pages: int = 1000

@@ -39,7 +39,8 @@ from worker import results, retry
 from worker.decode import Found, Loaded, Loader
 from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult
 from worker.gates import BatchGate, PageGate
-from worker.settle import BatchTracker, Completer, Finished, Rate
+from worker.rate import Rate
+from worker.settle import BatchTracker, Completer, Finished
 
 log = structlog.get_logger()
 

@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -134,28 +133,3 @@ class BatchTracker:
 
     def wait(self) -> None:
         self._event.wait()
-
-
-class Rate:
-    """Pages per second while there was work, smoothed; what the dispatcher sizes batches by."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._settled = 0
-        self._since = time.monotonic()
-        self._rate = 0.0
-
-    def count(self, pages: int = 1) -> None:
-        with self._lock:
-            self._settled += pages
-
-    def sample(self, *, busy: bool) -> float:
-        """Renew the rate; an interval without work says nothing."""
-        with self._lock:
-            now = time.monotonic()
-            elapsed, settled = now - self._since, self._settled
-            self._since, self._settled = now, 0
-            if settled or busy:
-                latest = settled / max(elapsed, 1e-3)
-                self._rate = latest if self._rate == 0 else 0.5 * self._rate + 0.5 * latest
-            return self._rate

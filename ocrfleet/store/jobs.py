@@ -148,7 +148,7 @@ def ended(session: Session, job_ids: Sequence[UUID]) -> set[UUID]:
 
 
 def lock(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, LockedJob]:
-    """Lock the jobs, ascending. Whoever moves pages out of `running` or `ready` takes these locks first."""
+    """Lock the jobs, ascending. Whoever ends, returns or cancels pages takes these locks first."""
     query = text("SELECT id, state, result_seq FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
     rows = session.execute(query, {"ids": sorted(set(job_ids))})
     return {row.id: LockedJob(JobState(row.state), row.result_seq) for row in rows}
@@ -206,7 +206,8 @@ def start(session: Session, job_ids: Sequence[UUID]) -> None:
 def cancel(session: Session, tenant_id: UUID, job_id: UUID, because: type[FleetError] = Canceled) -> JobState:
     """Cancel: nothing queued is claimed any more, running pages end when their worker lets go.
 
-    The queued pages of a large job become `canceled` in steps (`drop_canceled`). Canceling twice is no error. NotFound for an unknown job, JobStateConflict for one that completed or failed.
+    The queued pages of a large job become `canceled` in steps (`drop_canceled`). Canceling twice is no error.
+    NotFound for an unknown job, JobStateConflict for one that completed or failed.
     """
     values = {"job": job_id, "tenant": tenant_id, "code": because.code, "detail": because().detail}
     known = text("SELECT 1 FROM jobs WHERE id = :job AND tenant_id = :tenant")
@@ -266,9 +267,8 @@ FROM (SELECT id FROM dispatched UNION ALL SELECT id FROM ready) q WHERE p.id = q
 
 def _drop_queued(session: Session, job_id: UUID, limit: int | None = None) -> int:
     """Cancel what waits, pages and items that were still to be counted; returns the number of pages."""
-    session.execute(
-        text("UPDATE items SET state = 'failed' WHERE job_id = :job AND state = 'pending'"), {"job": job_id}
-    )
+    pending = text("UPDATE items SET state = 'failed' WHERE job_id = :job AND state = 'pending'")
+    session.execute(pending, {"job": job_id})
     # Twice: what a dispatcher or the sweeper has just moved from one half to the other is found the second time.
     return sum(len(session.execute(_DROP, {"job": job_id, "limit": limit}).all()) for _ in range(2))
 

@@ -30,8 +30,9 @@ from ocrfleet.states import PageState
 from ocrfleet.store import outcomes
 from ocrfleet.store import pages as store_pages
 from ocrfleet.store.settle import Settlement
+from worker.rate import Rate
 from worker.runner import Runner
-from worker.settle import Completer, Finished, Rate
+from worker.settle import Completer, Finished
 
 Start = Callable[..., Runner]
 
