@@ -47,8 +47,10 @@ class BrokenServer:
             connection, _ = self._socket.accept()
             held.append(connection)
             if connection.recv(65_536):
-                connection.sendall(self._answers[min(self.requests, len(self._answers) - 1)])
+                said = self._answers[min(self.requests, len(self._answers) - 1)]
+                # Counted first: the client may look as soon as it has the answer.
                 self.requests += 1
+                connection.sendall(said)
             if not self._hang:
                 connection.shutdown(socket.SHUT_WR)
         for connection in held:
