@@ -23,7 +23,7 @@ from ocrfleet import blobs, db
 from ocrfleet.settings import Settings
 
 _BROKER_TIMEOUT = 2.0
-_LIVENESS_AGE = 1.0
+_LIVENESS_AGE = 0.5
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -61,13 +62,17 @@ class Liveness:
     workers: int
     """Those that take work."""
     tasks: frozenset[str]
+    in_flight: Mapping[UUID, tuple[int, int]] = field(default_factory=dict[UUID, tuple[int, int]])
+    """Pages dispatched and running, by job: counted for all callers at once, however many poll and however large the
+    fleet is."""
 
 
 def liveness(settings: Settings, database: Database) -> Liveness:
     """Ask the record who is alive."""
     with database.transaction() as session:
         alive = dispatch.capacity(session, settings.heartbeat_timeout).workers
-        return Liveness(alive, frozenset(workers.tasks(session, settings.heartbeat_timeout)))
+        tasks = frozenset(workers.tasks(session, settings.heartbeat_timeout))
+        return Liveness(alive, tasks, dispatch.in_flight(session))
 
 
 class Callers:

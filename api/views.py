@@ -17,15 +17,16 @@ def job_view(row: RowMapping, live: Liveness, now: datetime | None = None) -> Jo
     now = now or datetime.now(UTC)
     rates = _rates(row, now)
     reason = _eta_reason(row, live, rates)
+    counts = _counts(row, live)
     terminal = row["state"] in JOB_TERMINAL
     return Job(
         **{name: row[name] for name in _AS_STORED},
-        counts=Counts(**{name: row[name] for name in Counts.model_fields}),
+        counts=counts,
         items=ItemCounts(total=row["items_total"], pending=row["items_pending"]),
         throughput=_rounded(rates[-1] if terminal else rates[0]) if rates else None,
         eta=None if reason else _eta(row, rates),
         eta_reason=reason,
-        blocked_on=None if terminal else _blocked_on(row, live),
+        blocked_on=None if terminal else _blocked_on(row, counts, live),
     )
 
 
@@ -33,6 +34,17 @@ _AS_STORED = (
     "id", "state", "outcome", "task", "priority", "labels", "input", "created_at", "started_at", "finished_at",
     "expanded_at", "deadline", "generation", "errors", "error",
 )  # fmt: skip
+
+
+def _counts(row: RowMapping, live: Liveness) -> Counts:
+    """They sum to the total at every moment: what is in flight was counted a moment ago, the rest is this row's."""
+    dispatched, running = live.in_flight.get(row["id"], (0, 0))
+    running = min(running, row["outstanding"])
+    dispatched = min(dispatched, row["outstanding"] - running)
+    ended = {name: row[name] for name in ("total", "succeeded", "dead", "canceled")}
+    return Counts(
+        ready=row["outstanding"] - dispatched - running, dispatched=dispatched, running=running, **ended
+    )
 
 
 def _rates(row: RowMapping, now: datetime) -> tuple[float, ...]:
@@ -46,7 +58,7 @@ def _rates(row: RowMapping, now: datetime) -> tuple[float, ...]:
 
 
 def _eta(row: RowMapping, rates: tuple[float, ...]) -> Eta:
-    outstanding = row["ready"] + row["dispatched"] + row["running"]
+    outstanding = row["outstanding"]
     return Eta(
         low_seconds=_rounded(outstanding / max(rates) * (1 - _SPREAD)),
         high_seconds=_rounded(outstanding / min(rates) * (1 + _SPREAD)),
@@ -66,10 +78,10 @@ def _eta_reason(row: RowMapping, live: Liveness, rates: tuple[float, ...]) -> st
     return next((reason for applies, reason in reasons if applies), None)
 
 
-def _blocked_on(row: RowMapping, live: Liveness) -> str | None:
+def _blocked_on(row: RowMapping, counts: Counts, live: Liveness) -> str | None:
     if row["state"] == JobState.PAUSED:
         return "paused"
-    if row["ready"] + row["dispatched"] == 0:
+    if counts.ready + counts.dispatched == 0:
         return None
     if live.workers == 0:
         return "no_workers"

@@ -1,5 +1,7 @@
 """The database's edge: engines, `transaction()` (the only commit there is) and migrations."""
 
+import math
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +14,16 @@ from alembic.config import Config
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ocrfleet.settings import Settings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+RESTED = 1.0
+"""Seconds after which a connection of the pool is tried before it is used."""
 
 
 def driver_url(url: str) -> str:
@@ -43,6 +50,25 @@ def tune(engine: Engine) -> Engine:
     return engine
 
 
+def _ping_rested(engine: Engine) -> None:
+    """What `pool_pre_ping` does, but only for connections that have rested: a busy one needs no further round trip."""
+
+    def on_checkin(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    def on_checkout(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("rests_since", math.inf) < RESTED:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as exc:
+            # The pool opens another one in its place.
+            raise DisconnectionError from exc
+
+    event.listen(engine, "checkin", on_checkin)
+    event.listen(engine, "checkout", on_checkout)
+
+
 class Database:
     """A pool of connections. `application` names them in pg_stat_activity."""
 
@@ -53,7 +79,6 @@ class Database:
                 self.url,
                 pool_size=pool_size,
                 max_overflow=pool_size,
-                pool_pre_ping=True,
                 hide_parameters=True,
                 connect_args={
                     "application_name": application,
@@ -64,7 +89,8 @@ class Database:
                 },
             )
         )
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        _ping_rested(self.engine)
+        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def transaction(self) -> Generator[Session]:
@@ -73,9 +99,9 @@ class Database:
             yield session
 
     @contextmanager
-    def read(self) -> Generator[Session]:
-        """A session for one SELECT: no BEGIN and no COMMIT, which would triple its round trips."""
-        with Session(self._reader, autoflush=False) as session:
+    def statement(self) -> Generator[Session]:
+        """A session for one statement, which commits by itself: BEGIN and COMMIT would triple its round trips."""
+        with Session(self._single, autoflush=False) as session:
             yield session
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ class Counter:
 
     def step(self) -> int:
         """Lease some items, count them, write the pages of each as it is done; returns how many were leased."""
-        with self._database.transaction() as session:
+        with self._database.statement() as session:
             leased = expansion.lease_items(session, _AT_ONCE, LEASE_SECONDS)
         counting = {self._threads.submit(self._try, item): item for item in leased}
         for done in as_completed(counting):

@@ -36,24 +36,28 @@ class Dispatcher:
             capacity = dispatch.capacity(session, self._settings.heartbeat_timeout)
             if not capacity.workers:
                 return 0
-            load = dispatch.load(session)
+            rooms = self._rooms(capacity, dispatch.load(session))
+            demands = {
+                lane: dispatch.demand(session, lane) for lane, room in rooms.items() if room.messages > 0
+            }
+        sent = 0
+        for lane in demands:
+            if demands[lane]:
+                sent += self._fill(lane, demands[lane], capacity, rooms[lane])
+        return sent
+
+    def _rooms(self, capacity: dispatch.Capacity, load: dict[Lane, dispatch.Load]) -> dict[Lane, plan.Room]:
         interactive, bulk = load[Lane.INTERACTIVE], load[Lane.BULK]
         pages = plan.interactive_window(capacity, interactive, self._settings)
-        sent = self._fill(
-            Lane.INTERACTIVE, capacity, plan.Room(pages, 1, plan.suspects(capacity, interactive))
-        )
         messages, batch = plan.bulk_window(capacity, bulk), plan.batch_pages(capacity, self._settings)
-        return sent + self._fill(
-            Lane.BULK, capacity, plan.Room(messages, batch, plan.suspects(capacity, bulk))
-        )
+        return {
+            Lane.INTERACTIVE: plan.Room(pages, 1, plan.suspects(capacity, interactive)),
+            Lane.BULK: plan.Room(messages, batch, plan.suspects(capacity, bulk)),
+        }
 
-    def _fill(self, lane: Lane, capacity: dispatch.Capacity, room: plan.Room) -> int:
-        if room.messages < 1:
-            return 0
-        with self._transaction() as session:
-            demands = dispatch.demand(session, lane)
-        if not demands:
-            return 0
+    def _fill(
+        self, lane: Lane, demands: list[dispatch.Demand], capacity: dispatch.Capacity, room: plan.Room
+    ) -> int:
         with self._transaction() as session:
             batches, job_ids = self._reserve(session, lane, demands, capacity, room)
         if job_ids:

@@ -37,7 +37,7 @@ class Expander:
 
     def step(self) -> bool:
         """Give one job its turn; False if none waits for expansion."""
-        with self._database.transaction() as session:
+        with self._database.statement() as session:
             leased = expansion.lease(session, LEASE_SECONDS)
         if leased is None:
             return False

@@ -35,7 +35,15 @@ class Leader:
         self._settings = settings
         # A frozen leader must lose its lock by the server's own clock, and never wait long for a row.
         timeout = int(settings.leader_timeout * 1000)
-        options = f"-c idle_session_timeout={timeout} -c idle_in_transaction_session_timeout={timeout} -c lock_timeout=2000"
+        options = {
+            "idle_session_timeout": timeout,
+            "idle_in_transaction_session_timeout": timeout,
+            "lock_timeout": 2000,
+            # It only ever takes the first rows of an index; statistics older than the queue must not talk it into
+            # sorting all of it.
+            "enable_bitmapscan": "off",
+            "enable_seqscan": "off",
+        }
         self._engine = create_engine(
             driver_url(settings.database_url),
             poolclass=pool.NullPool,
@@ -43,7 +51,7 @@ class Leader:
             connect_args={
                 "application_name": "ocrfleet-leader",
                 "connect_timeout": 5,
-                "options": options,
+                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
                 "tcp_user_timeout": timeout,
             },
         )

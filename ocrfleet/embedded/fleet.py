@@ -19,7 +19,7 @@ from ocrfleet.settings import child_environment
 MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
 FLOWER = ("celery", "flower", "--address=127.0.0.1", "--read_only=True")
 RANKS = {"worker": 0, "producer": 1, "api": 1, "flower": 1}
-NICE = {"worker": 12}
+NICE = {"worker": 12, "producer": 8}
 """So that on one machine the API answers and jobs expand while pages are read."""
 DRAIN = 35.0
 """What a worker gets to finish its pages (seconds), a little over its own limit."""

@@ -27,7 +27,7 @@ POSTGRES_OPTIONS = {
     "max_wal_size": "4GB",
     # The page table is a queue: clean up every few seconds, in little memory.
     "autovacuum_naptime": "15s",
-    "autovacuum_work_mem": "4MB",
+    "autovacuum_work_mem": "1MB",
     "default_statistics_target": "20",
     "checkpoint_timeout": "15min",
     "jit": "off",

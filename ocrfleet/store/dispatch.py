@@ -51,6 +51,15 @@ def load(session: Session) -> dict[Lane, Load]:
     return {lane: found.get(lane, Load()) for lane in Lane}
 
 
+def in_flight(session: Session) -> dict[UUID, tuple[int, int]]:
+    """How many pages of each job are dispatched and running; jobs without any are not in it."""
+    query = """
+        SELECT job_id, count(*) FILTER (WHERE state = 'dispatched') AS dispatched,
+               count(*) FILTER (WHERE state = 'running') AS running
+        FROM pages WHERE state IN ('dispatched', 'running') GROUP BY job_id"""
+    return {row.job_id: (row.dispatched, row.running) for row in session.execute(text(query))}
+
+
 def capacity(session: Session, heartbeat_timeout: float) -> Capacity:
     """The live workers that take work."""
     query = """

@@ -90,16 +90,11 @@ def _insert(session: Session, job: NewJob, **values: Any) -> None:
 _SELECT = """
 SELECT j.id, j.tenant_id, j.state, j.outcome, j.lane, j.priority, j.task, j.prompt, j.labels, j.deadline, j.created_at,
        j.started_at, j.finished_at, j.listed_at, j.expanded_at, j.items_total, j.items_pending, j.total, j.succeeded,
-       j.dead, j.canceled, j.result_seq, j.generation, j.error, j.throughput, f.dispatched, f.running, e.errors,
+       j.dead, j.canceled, j.result_seq, j.generation, j.error, j.throughput, e.errors,
        CASE WHEN j.input ? 'objects' THEN j.input - 'objects'
             || jsonb_build_object('count', jsonb_array_length(j.input -> 'objects')) ELSE j.input END AS input,
-       j.total - j.succeeded - j.dead - j.canceled - f.dispatched - f.running AS ready
+       j.total - j.succeeded - j.dead - j.canceled AS outstanding
 FROM jobs j
-CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE p.state = 'dispatched') AS dispatched,
-           count(*) FILTER (WHERE p.state = 'running') AS running
-    FROM pages p WHERE p.job_id = j.id AND p.state IN ('dispatched', 'running')
-) f
 CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_object_agg(code, x.pages), '{}') AS errors FROM job_errors x
     WHERE x.job_id = j.id AND x.pages > 0
@@ -109,7 +104,7 @@ WHERE j.tenant_id = :tenant
 
 
 def get(session: Session, tenant_id: UUID, job_id: UUID) -> RowMapping | None:
-    """The job with all its counts, in one snapshot: they sum to `total` whatever runs beside it."""
+    """The job with its stored counts; `outstanding` is what they leave of `total`."""
     query = text(_SELECT + " AND j.id = :job")
     return session.execute(query, {"tenant": tenant_id, "job": job_id}).mappings().one_or_none()
 
