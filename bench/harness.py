@@ -19,6 +19,8 @@ from ocrfleet.settings import Settings
 from ocrfleet.store import jobs
 
 POLL = 0.05
+SLOW_POLL = 1.0
+"""For jobs that take all of the machine and have their own times in their row."""
 
 
 @contextmanager
@@ -79,20 +81,22 @@ def resume(pool: Database, job_id: UUID) -> None:
         session.execute(text("SELECT pg_notify('ocrfleet_work', '')"))
 
 
-def wait(pool: Database, job_id: UUID, until: Callable[[RowMapping], object]) -> RowMapping:
+def wait(
+    pool: Database, job_id: UUID, until: Callable[[RowMapping], object], poll: float = POLL
+) -> RowMapping:
     """Poll the job's row until the condition holds."""
     while True:
-        with pool.transaction() as session:
+        with pool.statement() as session:
             query = "SELECT * FROM jobs WHERE id = :job"
             row = session.execute(text(query), {"job": job_id}).mappings().one()
         if until(row):
             return row
-        time.sleep(POLL)
+        time.sleep(poll)
 
 
-def finish(pool: Database, job_id: UUID) -> RowMapping:
+def finish(pool: Database, job_id: UUID, poll: float = POLL) -> RowMapping:
     """The job's row when it has ended; it must have succeeded to the last page."""
-    row = wait(pool, job_id, lambda job: job["finished_at"])
+    row = wait(pool, job_id, lambda job: job["finished_at"], poll)
     if row["succeeded"] != row["total"]:
         msg = f"only {row['succeeded']} of {row['total']} pages succeeded"
         raise RuntimeError(msg)

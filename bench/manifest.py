@@ -6,9 +6,9 @@ the peak memory of each process and of the broker, beside those of a job of a te
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from multiprocessing import Queue
 from multiprocessing.synchronize import Event
@@ -46,45 +46,51 @@ class Measured:
     """Bytes by process; Postgres without its shared buffers, which fill up to their setting in any job."""
 
 
-def private_bytes(process: psutil.Process) -> int:
+def private_bytes(pid: int) -> int:
     """Resident memory that is the process's own."""
-    kinds = dict(
-        line.split(":")[:2]
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        if ":" in line
-    )
-    return int(kinds["RssAnon"].split()[0]) * 1024
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise FileNotFoundError(pid)
 
 
 def watch(pids: dict[str, int], url: str, stop: Event, result: "Queue[dict[str, int]]") -> None:
-    """Sample the memory of every process four times a second, from a process of its own: it must not delay the polls."""
+    """Sample the memory of every process four times a second, from a nice process: it must not delay the polls."""
+    os.nice(19)
     broker = redis.Redis.from_url(url)
     peaks: dict[str, int] = {}
+    tick = 0
+    family: list[tuple[str, int]] = []
     while not stop.wait(0.25):
-        sampled: dict[str, int] = defaultdict(int)
-        for name, pid in pids.items():
-            process = psutil.Process(pid)
-            for one in (process, *process.children(recursive=True)):
-                try:
-                    label = name if one is process else _label(name, one)
-                    # Of several of a kind, the largest stands for all.
-                    sampled[label] = max(sampled[label], private_bytes(one))
-                except (psutil.NoSuchProcess, FileNotFoundError, KeyError):
-                    continue
+        if tick % 8 == 0:
+            family = [(name, one) for name, pid in pids.items() for one in _family(pid)]
+        tick += 1
+        for name, pid in family:
+            try:
+                label = name if pid == pids[name] else _label(name, pid)
+                # Of several of a kind, the largest stands for all.
+                peaks[label] = max(peaks.get(label, 0), private_bytes(pid))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
         info = broker.info("memory")
-        sampled["valkey: data"] = int(info["used_memory"])  # pyright: ignore[reportIndexIssue, reportArgumentType]
-        for name, size in sampled.items():
-            peaks[name] = max(peaks.get(name, 0), size)
+        used = int(info["used_memory"])  # pyright: ignore[reportIndexIssue, reportArgumentType]
+        peaks["valkey: data"] = max(peaks.get("valkey: data", 0), used)
     broker.close()
     result.put(peaks)
 
 
-def _label(name: str, child: psutil.Process) -> str:
+def _family(pid: int) -> list[int]:
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def _label(name: str, pid: int) -> str:
     """What a child is; Postgres tells in its title, and those of connections begin with the role's name."""
     if name != "postgres":
         return f"{name}: child"
-    title = " ".join(child.cmdline()).removeprefix("postgres: ")
-    role = "connection" if title.startswith("ocrfleet ") else title.removesuffix(" ocrfleet").strip()
+    title = Path(f"/proc/{pid}/cmdline").read_text().strip("\0 ").removeprefix("postgres: ")
+    role = (
+        "connection" if title.startswith(("ocrfleet ", "postgres ")) else title.split(" ocrfleet")[0].strip()
+    )
     return f"postgres: {role}"
 
 
