@@ -67,7 +67,7 @@ def finish(database: Database, job_id: UUID) -> list[dict[str, Any]]:
         with database.transaction() as session:
             row = jobs.get(session, tenant_id(session), job_id)
         assert row is not None
-        states = ("ready", "dispatched", "running", "succeeded", "dead", "canceled")
+        states = ("outstanding", "succeeded", "dead", "canceled")
         assert sum(row[state] for state in states) == row["total"]
         return row["finished_at"] is not None
 

@@ -68,7 +68,7 @@ class Client:
         except OperationalError:
             return False  # the database is the one that was killed
         assert row is not None
-        states = ("ready", "dispatched", "running", "succeeded", "dead", "canceled")
+        states = ("outstanding", "succeeded", "dead", "canceled")
         assert sum(row[state] for state in states) == row["total"]
         assert min(row[state] for state in states) >= 0
         for seq, line in new:
