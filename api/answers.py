@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ocrfleet.catalogue import OutputKind
+from ocrfleet.catalogue import TASKS, OutputKind, Parameters
 from ocrfleet.states import JobOutcome, JobState, Lane, WorkerState
 
 Time = Annotated[datetime, AfterValidator(lambda value: value.astimezone(UTC))]
@@ -81,13 +81,7 @@ JOB: dict[str, Any] = {
     "blocked_on": None,
     "error": None,
 }
-TASK: dict[str, Any] = {
-    "name": "text",
-    "version": 1,
-    "output": "text",
-    "description": "Plain text in reading order.",
-    "available": True,
-}
+TASK: dict[str, Any] = {"available": True, **TASKS["value"].described()}
 FLEET: dict[str, Any] = {
     "workers": [
         {
@@ -197,6 +191,13 @@ class TaskInfo(BaseModel):
     output: OutputKind = Field(description="The member of a result that carries the answer.")
     description: str
     available: bool = Field(description="Whether this fleet's engines can do it.")
+    prompts: dict[str, str] = Field(
+        description="What a generative engine is asked, by language; none where the request brings the prompt."
+    )
+    parameters: Parameters = Field(description="What `options.parameters` may override.")
+    needs: list[str] = Field(description="Members of a request of which one has to be given.")
+    takes: list[str] = Field(description="Members that tasks without this entry refuse.")
+    example: dict[str, Any] = Field(description="A body for POST /v1/jobs.")
 
 
 class TaskList(BaseModel):

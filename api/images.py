@@ -16,7 +16,8 @@ from api.problems import invalid, refused
 from api.schemas import ImageRef, OcrRequest, PageParameters
 from ocrfleet.errors import EmptyFile, FileTooLarge, UnsupportedMediaType
 
-FORM_FIELDS = frozenset({"file", "task", "prompt", "options"})
+JSON_FIELDS = frozenset({"fields", "output_schema", "options"})
+FORM_FIELDS = JSON_FIELDS | {"file", "task", "prompt"}
 FORM_OVERHEAD = 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,8 +65,8 @@ async def _read_form(request: Request, max_bytes: int) -> Image:
             raise refused(("/file", "A file is required"))
         check_size(file.size or 0, max_bytes)
         members: dict[str, Any] = {name: value for name, value in form.items() if name != "file"}
-        if "options" in members:
-            members["options"] = _load(members["options"], "/options")
+        for name in JSON_FIELDS & members.keys():
+            members[name] = _load(members[name], f"/{name}")
         return Image(await file.read(), _validate(PageParameters, members))
 
 

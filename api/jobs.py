@@ -45,14 +45,14 @@ def create_job(
     response: Response,
 ) -> answers.Job:
     """Accept a job at once; its input is read later, so an object that is missing shows in the results."""
-    _check(body, services)
+    options = _check(body, services)
     job = NewJob(
         id=uuid4(),
         tenant_id=caller.tenant_id,
         task=body.task,
         input=body.normalized_input(services.settings.bucket),
         prompt=body.prompt,
-        options=body.options.model_dump(exclude_none=True) if body.options else {},
+        options=options,
         labels=body.labels,
         priority=body.priority,
         deadline=body.deadline,
@@ -120,14 +120,15 @@ def _found(row: RowMapping | None, job_id: UUID) -> RowMapping:
     return row
 
 
-def _check(body: schemas.JobRequest, services: Services) -> None:
-    rules.check_task(services, body.task)
-    rules.check_prompt(services, body.prompt)
+def _check(body: schemas.JobRequest, services: Services) -> dict[str, Any]:
+    """The job's options; an error for what is wrong."""
+    options = rules.check_wanted(services, body)
     limit = services.settings.max_inline_objects
     if isinstance(body.input, schemas.ObjectsInput) and len(body.input.objects) > limit:
         actual = len(body.input.objects)
         detail = f"List should have at most {limit} items, not {actual}; put more into a manifest"
         raise refused(("/input/objects", detail), limit=limit, actual=actual)
+    return options
 
 
 def _token(created_at: datetime, job_id: UUID) -> str:

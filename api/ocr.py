@@ -42,6 +42,8 @@ _FORM_SCHEMA = {
         "file": {"type": "string", "format": "binary"},
         "task": {"type": "string", "default": "text"},
         "prompt": {"type": "string"},
+        "fields": {"type": "string", "description": "JSON.", "examples": ['["number","total"]']},
+        "output_schema": {"type": "string", "description": "JSON.", "examples": ['{"type":"object",…}']},
         "options": {"type": "string", "description": "JSON.", "examples": ['{"password":"…"}']},
     },
 }
@@ -50,6 +52,14 @@ _JSON_EXAMPLES = {
     "object": {
         "summary": "An object",
         "value": {"image": {"bucket": "scans", "key": "a.png"}, "task": "text"},
+    },
+    "extract": {
+        "summary": "Fields as JSON",
+        "value": {"image": {"key": "invoice.png"}, "task": "extract", "fields": ["number", "total"]},
+    },
+    "question": {
+        "summary": "A question about the image",
+        "value": {"image": {"key": "letter.png"}, "task": "question", "prompt": "Who signed this letter?"},
     },
 }
 _BODY = {
@@ -153,8 +163,7 @@ def _submit(
 ) -> None:
     """Put the bytes and make the job, or neither. The deadline ends a job whose waiting API died."""
     asked = image.parameters
-    rules.check_task(services, asked.task)
-    rules.check_prompt(services, asked.prompt)
+    options = rules.check_wanted(services, asked)
     limit = rules.interactive_limit(services)
     bucket, key, etag = _place(services, job_id, image.content)
     job = NewJob(
@@ -164,7 +173,7 @@ def _submit(
         input={"type": "objects", "objects": [{"bucket": bucket, "key": key}]},
         lane=Lane.INTERACTIVE,
         prompt=asked.prompt,
-        options=asked.options.model_dump(exclude_none=True) if asked.options else {},
+        options=options,
         deadline=deadline,
     )
     try:

@@ -1,9 +1,13 @@
 """What is checked against the fleet and the settings before a job is made."""
 
+from typing import Any
+
 from sqlalchemy.orm import Session
 
+from api import output_schema, schemas
 from api.deps import Services
-from ocrfleet.catalogue import ENGINE_TASKS, TASKS
+from api.problems import refused
+from ocrfleet.catalogue import ENGINE_TASKS, MEMBERS, TASKS, build_prompt
 from ocrfleet.errors import NoCapacity, PromptTooLong, UnknownTask
 from ocrfleet.store import lanes
 
@@ -11,7 +15,48 @@ from ocrfleet.store import lanes
 def available_tasks(services: Services) -> frozenset[str]:
     """What live engines can do or, with none alive, the configured one."""
     configured = ENGINE_TASKS.get(services.settings.engine, tuple(TASKS))
-    return services.liveness.get().tasks or frozenset(configured)
+    # A worker of another version may know tasks that this catalogue does not.
+    return frozenset(services.liveness.get().tasks or configured) & TASKS.keys()
+
+
+def check_wanted(services: Services, asked: schemas.JobRequest | schemas.PageParameters) -> dict[str, Any]:
+    """The options to keep for the job; UnknownTask, PromptTooLong, ValidationFailed for what cannot be done."""
+    check_task(services, asked.task)
+    check_prompt(services, asked.prompt, "/prompt")
+    options = asked.options.model_dump(exclude_none=True) if asked.options else {}
+    if asked.fields is not None:
+        options["fields"] = asked.fields
+    if asked.output_schema is not None:
+        options["output_schema"] = asked.output_schema
+    if faults := _misfits(asked, options):
+        raise refused(*faults)
+    if asked.output_schema is not None:
+        limit = services.settings.max_schema_bytes
+        options["output_schema"] = output_schema.check(asked.output_schema, limit)
+    if asked.fields or asked.output_schema:
+        where = MEMBERS["fields" if asked.fields else "output_schema"]
+        check_prompt(services, build_prompt(asked.task, asked.prompt, options), where)
+    return options
+
+
+def _misfits(
+    asked: schemas.JobRequest | schemas.PageParameters, options: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """What the task needs and has not, and what it has no use for, as (pointer, detail)."""
+    task = TASKS[asked.task]
+    given = {name for name in MEMBERS if name in options}
+    if (asked.prompt or "").strip():
+        given.add("prompt")
+    faults = [
+        (MEMBERS[name], f"the task {task.name!r} has no use for it")
+        for name in MEMBERS
+        if name in given and name not in task.takes
+    ]
+    if task.needs and not given.intersection(task.needs):
+        faults.append((f"/{task.needs[0]}", f"the task {task.name!r} needs {' or '.join(task.needs)}"))
+    if task.name == "value" and len(asked.fields or ()) > 1:
+        faults.append((MEMBERS["fields"], f"the task 'value' takes one name, not {len(asked.fields or ())}"))
+    return faults
 
 
 def check_task(services: Services, task: str) -> None:
@@ -23,13 +68,13 @@ def check_task(services: Services, task: str) -> None:
         )
 
 
-def check_prompt(services: Services, prompt: str | None) -> None:
-    """Raise PromptTooLong."""
+def check_prompt(services: Services, prompt: str | None, pointer: str) -> None:
+    """Raise PromptTooLong; `pointer` says what in the request made it so long."""
     limit = services.settings.max_prompt_chars
     actual = len(prompt or "")
     if actual > limit:
         detail = f"The prompt may have {limit} characters, it has {actual}."
-        fault = {"pointer": "/prompt", "detail": detail}
+        fault = {"pointer": pointer, "detail": detail}
         raise PromptTooLong(detail, limit=limit, actual=actual, errors=[fault])
 
 

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 MAX_KEY_BYTES = 1024
+MAX_FIELDS, MAX_FIELD = 100, 256
 MAX_DEADLINE = timedelta(days=366)
 
 
@@ -31,6 +32,14 @@ def _key(value: str) -> str:
         msg = f"must have at most {MAX_KEY_BYTES} bytes, not {size}"
         raise ValueError(msg)
     return value
+
+
+def _distinct(names: list[str]) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"must not name {name!r} twice"
+            raise ValueError(msg)
+    return names
 
 
 def _ahead(value: datetime) -> datetime:
@@ -55,6 +64,8 @@ PageRanges = Annotated[
 ]
 LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
 TaskName = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
+FieldName = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_FIELD, pattern=r"\S")]
+FieldNames = Annotated[list[FieldName], Field(min_length=1, max_length=MAX_FIELDS), AfterValidator(_distinct)]
 
 
 class Strict(BaseModel):
@@ -63,16 +74,58 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ParameterOptions(Strict):
+    """Over the task's own; engines that do not generate have nothing to set."""
+
+    temperature: float | None = Field(None, ge=0, le=2, strict=True)
+    top_p: float | None = Field(None, gt=0, le=1, strict=True)
+    top_k: int | None = Field(None, ge=-1, le=1_000_000, strict=True, description="-1: all.")
+    repetition_penalty: float | None = Field(None, ge=0.5, le=2, strict=True)
+    max_tokens: int | None = Field(
+        None, ge=1, le=32768, strict=True, description="Of the output; the engine's own limit may be lower."
+    )
+    max_pixels: int | None = Field(
+        None, ge=262_144, le=16_777_216, strict=True, description="The page is scaled down to this."
+    )
+
+
+class ObjectOptions(Strict):
+    """How one document is read; what it has goes before the job's."""
+
+    password: Name | None = Field(None, description="Of an encrypted PDF.")
+    pages: PageRanges | None = None
+
+
 class PageOptions(Strict):
     """How a page is read."""
 
     password: Name | None = Field(None, description="Of an encrypted PDF.")
+    target_language: Literal["en", "zh"] | None = Field(
+        None, description="What the task `translate` translates to; default `en`."
+    )
+    prompt_language: Literal["zh", "en"] | None = Field(
+        None, description="Of the catalogue's prompt; default is the engine's, as a rule `zh`, the better."
+    )
+    parameters: ParameterOptions | None = None
 
 
 class JobOptions(PageOptions):
-    """How the inputs of a job are read; an object's own options go before the job's."""
+    """How the inputs of a job are read."""
 
     pages: PageRanges | None = None
+
+
+class Wanted(Strict):
+    """What is to be done with each page; the task's entry in GET /v1/tasks says what it needs and takes."""
+
+    task: TaskName = Field("text", description="One of GET /v1/tasks.")
+    prompt: Annotated[Text, StringConstraints(min_length=1)] | None = Field(
+        None, description="In the place of the catalogue's; the kind of output stays the task's."
+    )
+    fields: FieldNames | None = Field(None, description="Names of what `extract` and `value` look for.")
+    output_schema: dict[str, Any] | None = Field(
+        None, description="A JSON Schema of an object with `properties`, to which `extract` is bound."
+    )
 
 
 class ObjectRef(Strict):
@@ -84,7 +137,7 @@ class ObjectRef(Strict):
     etag: Name | None = Field(None, description="Refuse the object if it has changed since.")
     version_id: Name | None = None
     pages: PageRanges | None = None
-    options: JobOptions | None = None
+    options: ObjectOptions | None = None
 
 
 class ObjectsInput(Strict):
@@ -112,12 +165,10 @@ class ManifestInput(Strict):
     key: Key
 
 
-class JobRequest(Strict):
+class JobRequest(Wanted):
     """A job: what to read, and how."""
 
     input: Annotated[ObjectsInput | PrefixInput | ManifestInput, Field(discriminator="type")]
-    task: TaskName = Field("text", description="One of GET /v1/tasks.")
-    prompt: Text | None = None
     options: JobOptions | None = None
     priority: int = Field(0, ge=0, le=9, strict=True, description="9 goes first within your tenant.")
     deadline: Annotated[AwareDatetime, AfterValidator(_ahead)] | None = Field(
@@ -140,11 +191,9 @@ class ImageRef(Strict):
     key: Key
 
 
-class PageParameters(Strict):
+class PageParameters(Wanted):
     """How one image is read."""
 
-    task: TaskName = "text"
-    prompt: Text | None = None
     options: PageOptions | None = None
 
 
@@ -183,6 +232,28 @@ JOB_EXAMPLES: dict[str, Any] = {
             "options": {"pages": "1-3"},
             "priority": 5,
             "labels": {"batch": "nov"},
+        },
+    },
+    "extract": {
+        "summary": "Fields as JSON, bound to a schema",
+        "value": {
+            "input": {"type": "prefix", "bucket": "scans", "prefix": "invoices/"},
+            "task": "extract",
+            "output_schema": {
+                "type": "object",
+                "properties": {"number": {"type": "string"}, "total": {"type": ["number", "null"]}},
+                "required": ["number", "total"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "question": {
+        "summary": "A question about every page",
+        "value": {
+            "input": {"type": "objects", "objects": [{"key": "letter.png"}]},
+            "task": "question",
+            "prompt": "Who signed this letter?",
+            "options": {"parameters": {"max_tokens": 256}},
         },
     },
 }

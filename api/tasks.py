@@ -16,13 +16,6 @@ def list_tasks(_caller: GivenCaller, services: GivenServices) -> answers.TaskLis
     """A task that is not available is refused at submission."""
     available = available_tasks(services)
     tasks = [
-        answers.TaskInfo(
-            name=task.name,
-            version=task.version,
-            output=task.output,
-            description=task.description,
-            available=task.name in available,
-        )
-        for task in TASKS.values()
+        answers.TaskInfo(available=task.name in available, **task.described()) for task in TASKS.values()
     ]
     return answers.TaskList(data=tasks)

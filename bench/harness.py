@@ -53,13 +53,13 @@ def database(running: Fleet) -> Generator[Database]:
         pool.close()
 
 
-def ready(pool: Database, workers: int) -> None:
+def ready(pool: Database, workers: int, poll: float = POLL) -> None:
     """Wait until that many workers beat."""
     while True:
         with pool.transaction() as session:
             if session.execute(text("SELECT count(*) FROM workers")).scalar() == workers:
                 return
-        time.sleep(POLL)
+        time.sleep(poll)
 
 
 def submit(pool: Database, given: Mapping[str, Any], *, paused: bool) -> UUID:

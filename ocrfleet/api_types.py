@@ -91,6 +91,32 @@ class Result(TypedDict):
     warnings: NotRequired[list[str]]
 
 
+class Parameters(TypedDict):
+    """How a generative engine samples; a job's `options["parameters"]` may override each by its name."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    repetition_penalty: float
+    max_tokens: int
+    max_pixels: int | None
+
+
+class TaskInfo(TypedDict):
+    """A task; one of `needs` has to be given with it, `takes` are members that tasks without them refuse."""
+
+    name: str
+    version: int
+    output: str
+    description: str
+    available: bool
+    prompts: dict[str, str]
+    parameters: Parameters
+    needs: list[str]
+    takes: list[str]
+    example: dict[str, Any]
+
+
 class ObjectRef(TypedDict):
     """An object of a store; also a manifest line, where `bucket` may be left out."""
 

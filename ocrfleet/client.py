@@ -2,14 +2,14 @@
 
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 import orjson
 
-from ocrfleet.api_types import Job, JobInput, Result
+from ocrfleet.api_types import Job, JobInput, Result, TaskInfo
 
 BUSY = frozenset({429, 503})
 """The server refused before it did anything: every call may be repeated."""
@@ -68,15 +68,21 @@ class Client:
         job_input: JobInput,
         *,
         task: str = "text",
+        prompt: str | None = None,
+        fields: Sequence[str] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         priority: int | None = None,
         deadline: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Job:
-        """Submit a job; `deadline` is ISO 8601."""
+        """Submit a job; what a task needs and takes, `tasks` tells. `deadline` is ISO 8601."""
         body = {
             "input": job_input,
             "task": task,
+            "prompt": prompt,
+            "fields": fields,
+            "output_schema": output_schema,
             "options": options,
             "priority": priority,
             "deadline": deadline,
@@ -133,16 +139,21 @@ class Client:
         *,
         name: str = "image",
         task: str = "text",
+        prompt: str | None = None,
+        fields: Sequence[str] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Result:
         """Read one image now, on the interactive lane."""
-        form = {"task": task, "options": orjson.dumps(dict(options or {})).decode()}
+        members = {"fields": fields, "output_schema": output_schema, "options": options}
+        packed = {name: orjson.dumps(value).decode() for name, value in members.items() if value is not None}
+        form = {"task": task, **({"prompt": prompt} if prompt is not None else {}), **packed}
         files = {"file": (name, image)}
         return self._send(
             self._http.build_request("POST", "/v1/ocr", data=form, files=files, timeout=RECOGNIZE_TIMEOUT)
         ).json()
 
-    def tasks(self) -> list[dict[str, Any]]:
+    def tasks(self) -> list[TaskInfo]:
         return self._get("/v1/tasks").json()["data"]
 
     def fleet(self) -> dict[str, Any]:

@@ -195,6 +195,12 @@ class StartFailed(TransientError):
     """A server or service of this machine did not start."""
 
 
+class EngineUnfit(TransientError):
+    """The engine failed its self-test, or stands on versions known to be bad; it reads no page."""
+
+    free = True
+
+
 class Internal(TransientError):
     """Our own fault; it is in the log under the request id."""
 

@@ -79,9 +79,13 @@ class Sandbox:
             raise TooManyPages(detail, limit=limit, actual=pages)
         return Counted(media_type, pages)
 
-    def render(self, path: Path, page: int, password: str | None = None) -> Decoded:
+    def render(
+        self, path: Path, page: int, password: str | None = None, *, one_plane: bool = False
+    ) -> Decoded:
         """A page (from 1) of a PDF or TIFF as upright pixels; other types are for `decode_image`.
 
+        With `one_plane` a PDF page without colour comes as a view of one plane, its last stride 0: a third of the
+        memory, and those who need no colour see at once that there is none.
         The clock of `render_timeout` starts when a child takes the request, not while it waits for one.
         """
         media_type = _media_type(path)
@@ -92,6 +96,8 @@ class Sandbox:
         header, pixels = self._ask({**request, "page": page})
         if pixels is None:
             raise Internal("The sandbox answered without pixels.")
+        if not one_plane:
+            pixels = np.ascontiguousarray(pixels)
         return Decoded(pixels, tuple(header["warnings"]), int(header["frames"]))
 
     def close(self) -> None:
@@ -186,12 +192,12 @@ class _Child:
         header = read_header(self._socket, deadline)
         if "width" not in header:
             return header, None
-        width, height = int(header["width"]), int(header["height"])
-        if min(width, height) < 1 or width * height > self._max_pixels:
-            raise ValueError(f"{width} x {height} pixels")
-        pixels = np.empty((height, width, 3), np.uint8)
+        width, height, planes = int(header["width"]), int(header["height"]), int(header["planes"])
+        if min(width, height) < 1 or width * height > self._max_pixels or planes not in (1, 3):
+            raise ValueError(f"{width} x {height} pixels in {planes} planes")
+        pixels = np.empty((height, width, planes), np.uint8)
         read_into(self._socket, pixels.data.cast("B"), deadline)
-        return header, pixels
+        return header, np.broadcast_to(pixels, (height, width, 3))
 
     def end(self, grace: float = 0.0) -> str:
         """Kill the process unless it ends by itself within `grace` seconds, and say how it ended."""

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """One flat list; each process reads what it needs. Sizes are bytes, times seconds, unless said."""
 
-    model_config = SettingsConfigDict(env_prefix="OCRFLEET_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="OCRFLEET_", extra="ignore", protected_namespaces=())
 
     # Servers
     database_url: str = "postgresql://ocrfleet:ocrfleet@127.0.0.1:5432/ocrfleet"
@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """Unfinished interactive pages per live worker; above it the API answers 503 no_capacity."""
     max_inline_objects: int = 1000
     max_prompt_chars: int = 8000
+    max_schema_bytes: int = 64 * 1024
+    """Of an `output_schema`, as compact JSON."""
     max_request_bytes: int = 8 * 1024 * 1024
     """Of any request body but that of POST /v1/ocr."""
 
@@ -77,6 +79,33 @@ class Settings(BaseSettings):
     """Engine `rapidocr`: pages after which a process makes way for a fresh one, with whatever it leaked."""
     document_cache_bytes: int = 256 * 1024 * 1024
     """Documents kept on a worker's disk after their last page, beside those in use."""
+    model: str = "tencent/HunyuanOCR"
+    """Engines `vllm` and `transformers`: a name on the hub or a folder; engine `openai`: the served name."""
+    model_revision: str = ""
+    """A commit of the model's repository; a name on the hub needs one, since its branches move."""
+    model_dtype: str = "auto"
+    max_pixels: int = 3_400_000
+    """Larger pages are scaled down to this before a generative engine sees them."""
+    self_test: bool = True
+    """Engine `vllm`: prove at every start that pages read together get their own texts."""
+    allow_unproven_versions: bool = False
+    """Engine `vllm`: start on versions known to be bad, so that the self-test itself can be tested on them."""
+    gpu_memory_utilization: float = 0.9
+    max_sequences: int = 64
+    """Engine `vllm`: pages it may run at once."""
+    max_model_len: int = 16384
+    """Tokens of prompt, image and output together."""
+    load_format: str = "auto"
+    """Engine `vllm`: `dummy` gives random weights, for measurements."""
+    fixed_output_tokens: int = 0
+    """Engine `vllm`: every page writes exactly so many, whatever they say; for measurements with random weights."""
+    speculative_model: str = ""
+    """Engine `vllm`: folder or name of a DFlash draft model."""
+    speculative_tokens: int = 15
+    openai_url: str = "http://127.0.0.1:8001/v1"
+    openai_api_key: SecretStr = SecretStr("")
+    openai_in_flight: int = 64
+    """Engine `openai`: requests at once."""
     null_latency: float = 0.0
     """Engine `null`: seconds a page takes."""
     null_in_flight: int = 256
@@ -103,6 +132,11 @@ def state_home() -> Path:
 def child_environment(**extra: str) -> dict[str, str]:
     """The environment for a process that we start: ours, and `extra`."""
     return {**os.environ, **extra}
+
+
+def set_environment(**values: str) -> None:
+    """For libraries that take settings from nowhere else, and for the processes that they start."""
+    os.environ.update(values)
 
 
 @lru_cache(maxsize=1)

@@ -50,12 +50,16 @@ class Lane(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """What a worker says of itself in its heartbeat."""
+    """What a worker says of itself in its heartbeat; the last three take no work and hold none."""
 
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
     STOPPED = "stopped"
+    REFUSED = "refused"
+    """Its engine refused to start."""
+    QUARANTINED = "quarantined"
+    """Written by the supervisor: its device is left alone."""
 
 
 EXCLUSIVE_AFTER = 2

@@ -17,6 +17,8 @@ from ocrfleet.store.expansion import Expansion, NewItem
 
 MAX_LINE = 64 * 1024
 MAX_KEY = 1024
+_OPTIONS = ("pages", "password")
+"""How an object is opened; what is done with it is the job's."""
 _MEMBERS = {"bucket", "key", "custom_id", "pages", "options", "etag", "version_id"}
 _STRINGS = ("bucket", "custom_id", "pages", "etag", "version_id")
 
@@ -174,8 +176,13 @@ def _fault(members: Mapping[str, Any]) -> str | None:
             return f"has a `{name}` that is no string"
     if not isinstance(members.get("options", {}), dict | None):
         return "has `options` that are no object"
-    options: Mapping[str, Any] = members.get("options") or {}
-    for name in ("pages", "password"):
+    return _option_fault(members.get("options") or {})
+
+
+def _option_fault(options: Mapping[str, Any]) -> str | None:
+    if unknown := sorted(options.keys() - _OPTIONS):
+        return f"has the unknown option {unknown[0]!r}; known are {', '.join(_OPTIONS)}"
+    for name in _OPTIONS:
         if not isinstance(options.get(name, ""), str | None):
             return f"has an option `{name}` that is no string"
     return None

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SERVICES = ("api", "ocrfleet", "producer", "worker")
-SKIPPED = {".git", ".venv", "__pycache__", "build", "dist", "out", "node_modules"}
+SKIPPED = {".git", ".venv", ".venv-vllm", "__pycache__", "build", "dist", "out", "node_modules"}
 MAX_LINES = 300
 
 
@@ -66,7 +66,7 @@ def test_no_file_names_a_path_of_the_machine_it_was_written_on() -> None:
 
 
 def test_no_file_names_a_package_registry() -> None:
-    option = r"--(?:extra-)?index-url[ =]|--find-links[ =]|PIP_INDEX_URL|UV_INDEX|registry\s*="
+    option = r"--(?:extra-)?index-url[ =]|--find-links[ =]|PIP_INDEX_URL|UV_INDEX|registry\s*=\s*[\"h]"
     assert matches(re.compile(rf"{option}|\bpypi\.org/simple|\bfile:///")) == []
 
 

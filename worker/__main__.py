@@ -1,38 +1,59 @@
 """`python -m worker`: one engine, one runner, one Celery worker with a pool of threads."""
 
+import os
 import sys
+import threading
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from celery import signals
+from sqlalchemy.exc import SQLAlchemyError
 
 from ocrfleet import blobs, db, telemetry
+from ocrfleet.db import Database
+from ocrfleet.errors import FleetError, StartFailed
 from ocrfleet.messages import QUEUES
 from ocrfleet.processes import spare_collector
 from ocrfleet.settings import Settings, settings
+from ocrfleet.states import WorkerState
+from ocrfleet.store import workers
 from worker import engines, tasks
 from worker.app import create_app
+from worker.engines.base import Engine
 from worker.heartbeat import Pulse
+from worker.identity import node_name, registration
+from worker.restarts import BARREN_DEATH, ENGINE_DEATH, REFUSED, start_failure
 from worker.runner import Runner
 
 log = structlog.get_logger()
 
-ENGINE_DEATH = 86
-"""Exit code that tells the supervisor apart a dead engine from a dead worker."""
+LEAVE = 10.0
+"""Seconds beyond `drain_timeout` that a process with a dead engine takes at most to leave."""
 
 
 def main(config: Settings) -> int:
-    """Run until a signal; SIGTERM drains."""
+    """Run until a signal; SIGTERM drains. The exit codes are those of worker/restarts.py."""
     telemetry.configure(config, "worker")
     # Each slot may claim while the completer settles and the heart beats.
     database = db.connect(config, "ocrfleet-worker", pool_size=config.slots + 4)
-    runner = Runner(config, database, blobs.connect(config), engines.load(config))
-    info = runner.start()
+    store = blobs.connect(config)
+    runner: Runner | None = None
+    try:
+        runner = Runner(config, database, store, _engine(config))
+        info = runner.start()
+    except FleetError as exc:
+        return _not_started(config, database, runner, exc)
     log.info(
         "engine_started", engine=info.name, model=info.model, revision=info.revision, device=config.device
     )
     died: list[int] = []
-    pulse = Pulse(config, database, runner, on_engine_death=lambda: died.append(ENGINE_DEATH))
+
+    def engine_died() -> None:
+        died.append(ENGINE_DEATH if runner.succeeded else BARREN_DEATH)
+        _leave_within(config.drain_timeout + LEAVE, died[0])
+
+    pulse = Pulse(config, database, runner, on_engine_death=engine_died)
     app = create_app(config)
     tasks.register(app, runner)
 
@@ -46,7 +67,7 @@ def main(config: Settings) -> int:
     worker: Any = app.Worker(
         pool="threads",
         concurrency=config.slots,
-        hostname=f"{config.worker_name}@%h",
+        hostname=node_name(config),
         queues=list(QUEUES.values()),
         without_gossip=True,
         without_mingle=True,
@@ -59,6 +80,43 @@ def main(config: Settings) -> int:
     pulse.stop()
     database.close()
     return died[0] if died else int(worker.exitcode or 0)
+
+
+def _engine(config: Settings) -> Engine:
+    try:
+        return engines.load(config)
+    except (ImportError, ValueError) as exc:
+        raise StartFailed(f"the engine {config.engine} cannot be loaded: {exc}") from exc
+
+
+def _not_started(config: Settings, database: Database, runner: Runner | None, error: FleetError) -> int:
+    """Say in the log and in the record that the engine did not start, and free what it took."""
+    code = start_failure(error)
+    state = WorkerState.REFUSED if code == REFUSED else WorkerState.STOPPED
+    log.error(
+        "engine_not_started", engine=config.engine, device=config.device, code=error.code, error=error.detail
+    )
+    _leave_within(config.drain_timeout + LEAVE, code)
+    try:
+        said = f"{error.code}: {error.detail}"
+        with database.transaction() as session:
+            workers.register(session, registration(config, uuid4(), None, state, said))
+        if runner:
+            runner.stop()
+    except SQLAlchemyError as exc:
+        log.warning("not_recorded", error=str(exc))
+    except Exception:
+        # Half an engine may not know how to stop: what it leaves behind its supervisor ends.
+        log.exception("engine_not_stopped")
+    database.close()
+    return code
+
+
+def _leave_within(seconds: float, code: int) -> None:
+    """Whatever hangs in an engine that is dead, its process does not."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":

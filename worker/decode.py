@@ -2,9 +2,10 @@
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ocrfleet import catalogue
 from ocrfleet.blobs import Blobs
 from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, decode_image, sniff
 from ocrfleet.s3 import Fetched
@@ -13,6 +14,8 @@ from ocrfleet.settings import Settings
 from ocrfleet.store.pages import ClaimedPage
 from worker.doccache import Document, DocumentCache
 from worker.engines.base import Pixels
+
+_ROUNDING = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,10 @@ class Loaded:
     """Of the object's bytes, in hex."""
     fetch_ms: int
     decode_ms: int
+
+    @property
+    def seconds(self) -> float:
+        return (self.fetch_ms + self.decode_ms) / 1000
 
 
 @dataclass(slots=True)
@@ -39,7 +46,7 @@ class Loader:
     """Fetches and decodes pages. Pages of one document share one fetch; documents are opened in a sandbox only."""
 
     def __init__(self, settings: Settings, blobs: Blobs) -> None:
-        self._limits = Limits.of(settings)
+        self._limits = _limits(settings)
         self._blobs = blobs
         self._max_bytes = settings.max_object_bytes
         self._sandbox = Sandbox(settings.decode_processes, self._limits)
@@ -65,11 +72,11 @@ class Loader:
 
     def _load_from_document(self, page: ClaimedPage, found: Found, fetched: Fetched | None = None) -> Loaded:
         started = time.monotonic()
-        password = {**page.options, **(page.item_options or {})}.get("password")
+        password = page.all_options.get("password")
         with self._documents.use(page.item_id, lambda: (fetched or self._fetch(page)).data) as document:
             fetched_at = time.monotonic()
             found.page_count = self._count(page, document, password)
-            decoded = self._sandbox.render(document.path, page.number, password)
+            decoded = self._sandbox.render(document.path, page.number, password, one_plane=True)
             return _loaded(decoded, document.sha256, started, fetched_at)
 
     def _count(self, page: ClaimedPage, document: Document, password: str | None) -> int | None:
@@ -82,6 +89,16 @@ class Loader:
     def close(self) -> None:
         self._sandbox.close()
         self._documents.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    """Pages for an engine that scales them down are rendered no larger than it takes them."""
+    limits = Limits.of(settings)
+    if settings.engine in catalogue.ENGINE_TASKS:
+        return limits
+    # Sides are rounded up; a page a little over the engine's limit would be scaled after all.
+    wanted = int(_ROUNDING * settings.max_pixels)
+    return replace(limits, render_max_pixels=min(limits.render_max_pixels, wanted))
 
 
 def _loaded(decoded: Decoded, sha256: str, started: float, fetched_at: float) -> Loaded:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 
@@ -13,7 +12,8 @@ from ocrfleet.db import Database
 from ocrfleet.settings import Settings
 from ocrfleet.states import WorkerState
 from ocrfleet.store import workers
-from ocrfleet.store.workers import Heartbeat, Registration
+from ocrfleet.store.workers import Heartbeat
+from worker.identity import registration
 from worker.runner import Runner
 
 log = structlog.get_logger()
@@ -83,20 +83,6 @@ class Pulse:
                 return
 
     def _register(self) -> None:
-        info = self._runner.info
-        registration = Registration(
-            incarnation=self._runner.incarnation,
-            name=f"{self._settings.worker_name}@{socket.gethostname()}",
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            device=self._settings.device,
-            engine=info.name,
-            model=info.model,
-            revision=info.revision,
-            tasks=list(info.tasks),
-            slots=self._settings.slots,
-            in_flight_target=info.in_flight,
-            state=WorkerState.READY,
-        )
+        runner = self._runner
         with self._database.transaction() as session:
-            workers.register(session, registration)
+            workers.register(session, registration(self._settings, runner.incarnation, runner.info))

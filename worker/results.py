@@ -1,5 +1,7 @@
 """From what the engine gave to what the record keeps: the body of a result line, free of characters it refuses."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -8,23 +10,35 @@ from ocrfleet.catalogue import TASKS
 from ocrfleet.store.pages import ClaimedPage
 from worker.decode import Loaded
 from worker.engines.base import EngineInfo, PageResult, Region
+from worker.escalation import Plan
 
+MAX_PARTIAL = 64 * 1024
+"""Characters kept of the output of an attempt that failed."""
+PLAIN = "plain_paragraphs"
 REMOVED = "control_characters_removed"
 
 
 def body(
-    page: ClaimedPage, engine: EngineInfo, loaded: Loaded | None, result: PageResult, infer_ms: int
+    page: ClaimedPage,
+    plan: Plan,
+    engine: EngineInfo,
+    loaded: Loaded | None,
+    result: PageResult,
+    timings_ms: Mapping[str, int],
 ) -> str:
     """The page's members of its result line, as JSON."""
+    if plan.task != page.task:
+        result = replace(result, markdown=result.text, warnings=(*result.warnings, PLAIN))
     members: dict[str, Any] = {
         "text": result.text,
         "markdown": result.markdown,
         "regions": None if result.regions is None else [_region(region) for region in result.regions],
         "fields": result.fields,
         "language": result.language,
+        "confidence": result.confidence,
         "warnings": [*(loaded.warnings if loaded else ()), *result.warnings],
         "usage": dict(result.usage),
-        "timings_ms": {"queue": page.queued_ms, **_load_timings(loaded), "infer": infer_ms},
+        "timings_ms": {"queue": page.queued_ms, **_load_timings(loaded), **timings_ms, **result.timings_ms},
         "image": _image(loaded, result),
         "engine": engine.name,
         "model": engine.model,
@@ -33,7 +47,19 @@ def body(
         "task_version": TASKS[page.task].version,
         "cache": "miss",
     }
+    if page.failures:
+        members["parameters"] = _parameters(plan)
     return _dump(members)
+
+
+def parameters(plan: Plan, partial: str | None) -> str:
+    """What the record keeps of an attempt that failed, as JSON: how it was tried, and the end of what came of it."""
+    kept = _parameters(plan)
+    return _dump(kept if partial is None else kept | {"partial": partial[-MAX_PARTIAL:]})
+
+
+def _parameters(plan: Plan) -> dict[str, Any]:
+    return {"task": plan.task, **asdict(plan.parameters)}
 
 
 def _region(region: Region) -> dict[str, Any]:
@@ -63,7 +89,7 @@ def _dump(members: dict[str, Any]) -> str:
         return dumped.decode()
     cleaned = _clean(members)
     if orjson.dumps(cleaned) != dumped:  # not so where a backslash before "u0000" was read on the page
-        cleaned["warnings"].append(REMOVED)
+        cleaned.setdefault("warnings", []).append(REMOVED)
     return orjson.dumps(cleaned).decode()
 
 

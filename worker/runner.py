@@ -8,36 +8,36 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
 
-import orjson
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from ocrfleet.blobs import Blobs
+from ocrfleet.catalogue import Parameters
 from ocrfleet.db import Database
 from ocrfleet.errors import (
     EmptyOutput,
-    EngineCrashed,
     FleetError,
     InferenceTimeout,
     Internal,
-    PoisonPage,
     UnknownTask,
 )
 from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
-from ocrfleet.states import EXCLUSIVE_AFTER, PROOFS, Lane, PageState
-from ocrfleet.store import dispatch, outcomes, pages
+from ocrfleet.states import Lane, PageState
+from ocrfleet.store import dispatch, pages
 from ocrfleet.store.pages import ClaimedPage, Lease
 from ocrfleet.store.settle import Settlement
-from worker import results, retry
+from worker import escalation, results, settlements
 from worker.decode import Found, Loaded, Loader
 from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult
+from worker.escalation import Plan
 from worker.gates import BatchGate, PageGate
 from worker.rate import Rate
 from worker.settle import BatchTracker, Completer, Finished
@@ -45,7 +45,7 @@ from worker.settle import BatchTracker, Completer, Finished
 log = structlog.get_logger()
 
 _AHEAD = 4
-"""Pages fetched and decoded beyond what the engine wants, so that it never waits for one."""
+"""Pages decoded beyond those that are being loaded, so that the engine never waits for one."""
 _INTERACTIVE_THREADS = 2
 _HEALTH_TIMEOUT = 5.0
 _CLAIM_TRIES, _CLAIM_PAUSE = 3, 0.5
@@ -58,6 +58,8 @@ class Runner:
         self.incarnation: UUID = uuid4()
         self.rate = Rate()
         self.in_flight = 0
+        self.succeeded = 0
+        """Pages read since the start."""
         self.last_error: str | None = None
         self._settings = settings
         self._database = database
@@ -85,8 +87,17 @@ class Runner:
         self._thread.start()
         self._completer.start()
         self.info = asyncio.run_coroutine_threadsafe(self._engine.start(), self._loop).result()
-        self._pages = PageGate(self.info.in_flight + _AHEAD)
+        # Loading ahead has gates of its own, so that no page takes a place in the engine before it is decoded, and no
+        # interactive page waits behind bulk ones that are.
+        self._loading = {lane: PageGate(partial(self._ahead, lane)) for lane in Lane}
+        self._reading = PageGate(self._engine.wanted)
         return self.info
+
+    def _ahead(self, lane: Lane) -> int:
+        """Pages that may be loading or loaded; without pixels they cost nothing."""
+        if not self._engine.reads_pixels:
+            return self.info.in_flight
+        return _AHEAD + (self._settings.fetch_threads if lane is Lane.BULK else _INTERACTIVE_THREADS)
 
     def run(self, batch: PageBatch) -> int:
         """Claim a batch and lead its pages to their settlement; blocks, returns how many were ours."""
@@ -175,59 +186,79 @@ class Runner:
 
     async def _lead(self, page: ClaimedPage, lane: Lane, tracker: BatchTracker) -> None:
         """One page from claim to the completer's queue; whatever happens, it is settled."""
-        found = Found()
+        found, plan = Found(), Plan(page.task, Parameters())
         try:
-            settlement = await self._recognize(page, lane, found)
+            plan = escalation.plan(page, self._settings.max_pixels)
+            settlement = await self._recognize(page, plan, lane, found)
         except asyncio.CancelledError:
             # Canceled job or drain: the store turns `ready` into `canceled` where the job is.
-            settlement = self._settlement(page, PageState.READY)
+            settlement = settlements.of(page, self.incarnation, PageState.READY)
         except FleetError as exc:
-            settlement = self._failed(page, exc)
+            settlement = self._failed(page, plan, exc)
         except Exception as exc:
             log.exception("page_failed", page_id=page.id, job_id=str(page.job_id))
-            settlement = self._failed(page, Internal(f"{type(exc).__name__}: {exc}"))
+            settlement = self._failed(page, plan, Internal(f"{type(exc).__name__}: {exc}"))
         self._tasks.pop(page.lease, None)
         if found.page_count is not None:
             # The further pages of its document do not fail with it.
             settlement = replace(settlement, page_count=found.page_count)
         self._completer.put(Finished(settlement, tracker.done))
         self.rate.count()
+        self.succeeded += settlement.state is PageState.SUCCEEDED
 
-    async def _recognize(self, page: ClaimedPage, lane: Lane, found: Found) -> Settlement:
+    async def _recognize(self, page: ClaimedPage, plan: Plan, lane: Lane, found: Found) -> Settlement:
+        claimed = time.monotonic()
+        loaded: Loaded | None = None
+        async with self._turn(self._loading[lane], page, lane):
+            if page.task not in self.info.tasks:
+                can = ", ".join(self.info.tasks)
+                raise UnknownTask(f"the engine {self.info.name} can do {can}, not {page.task!r}")
+            if self._engine.reads_pixels:
+                loaded = await self._loop.run_in_executor(self._threads[lane], self._loader.load, page, found)
+            # Its place among the pages ahead is kept until the engine takes it: they are bounded by what is decoded.
+            await self._wait(self._reading, page, lane)
+        try:
+            self.in_flight += 1
+            started = time.monotonic()
+            result = await self._infer(page, plan, lane, loaded)
+            ended = time.monotonic()
+        finally:
+            self.in_flight -= 1
+            self._reading.leave()
+        waited = started - claimed - (loaded.seconds if loaded else 0.0)
+        timings = {"wait": round(1000 * waited), "infer": round(1000 * (ended - started))}
+        body = results.body(page, plan, self.info, loaded, result, timings)
+        return settlements.of(page, self.incarnation, PageState.SUCCEEDED, body)
+
+    @asynccontextmanager
+    async def _turn(self, gate: PageGate, page: ClaimedPage, lane: Lane) -> AsyncGenerator[None]:
+        await self._wait(gate, page, lane)
+        try:
+            yield
+        finally:
+            gate.leave()
+
+    async def _wait(self, gate: PageGate, page: ClaimedPage, lane: Lane) -> None:
+        """What waits has not begun: a drain returns it at once."""
         if self._draining:
             raise asyncio.CancelledError
         self._waiting.add(page.lease)
         try:
-            await self._pages.enter(lane)
+            await gate.enter(lane)
         finally:
             self._waiting.discard(page.lease)
-        self.in_flight += 1
-        try:
-            if page.task not in self.info.tasks:
-                can = ", ".join(self.info.tasks)
-                raise UnknownTask(f"the engine {self.info.name} can do {can}, not {page.task!r}")
-            loaded: Loaded | None = None
-            if self._engine.reads_pixels:
-                loaded = await self._loop.run_in_executor(self._threads[lane], self._loader.load, page, found)
-            started = time.monotonic()
-            result = await self._infer(page, lane, loaded)
-            infer_ms = round((time.monotonic() - started) * 1000)
-        finally:
-            self.in_flight -= 1
-            self._pages.leave()
-        body = results.body(page, self.info, loaded, result, infer_ms)
-        return self._settlement(page, PageState.SUCCEEDED, body)
 
-    async def _infer(self, page: ClaimedPage, lane: Lane, loaded: Loaded | None) -> PageResult:
+    async def _infer(self, page: ClaimedPage, plan: Plan, lane: Lane, loaded: Loaded | None) -> PageResult:
         limit = self._settings.inference_timeout
         clock = asyncio.timeout(None)
         request = PageRequest(
             request_id=f"{page.id}-{page.fence}",
-            task=page.task,
+            task=plan.task,
             pixels=loaded.pixels if loaded else None,
             lane=lane,
-            prompt=page.prompt,
-            options={**page.options, **(page.item_options or {})},
+            prompt=page.prompt if plan.task == page.task else None,
+            parameters=plan.parameters,
+            options=page.all_options,
             begun=lambda: clock.reschedule(self._loop.time() + limit),
         )
         try:
@@ -248,32 +279,7 @@ class Runner:
             raise EmptyOutput("the engine found no text, and did not call the page blank")
         return result
 
-    def _failed(self, page: ClaimedPage, error: FleetError) -> Settlement:
-        lost = isinstance(error, EngineCrashed) and error.alone
-        if lost and page.losses >= EXCLUSIVE_AFTER and page.proofs + 1 >= PROOFS:
-            error = PoisonPage("the page ended two engine processes while it ran alone", last=error.detail)
-        self.last_error = f"{error.code}: {error.detail}"
-        verdict = retry.decide(error, attempt=page.attempt, failures=page.failures, chance=self._chance)
-        kept = replace(
-            self._settlement(page, PageState.DEAD),
-            code=error.code,
-            detail=error.detail,
-            lost=lost,
-            parameters=orjson.dumps({"task": page.task}).decode(),
-        )
-        if isinstance(verdict, retry.Dead):
-            return replace(kept, body=outcomes.error_body(error), failed=not error.free)
-        return replace(kept, state=PageState.READY, delay=verdict.delay, failed=verdict.charged)
-
-    def _settlement(self, page: ClaimedPage, state: PageState, body: str = "{}") -> Settlement:
-        return Settlement(
-            page_id=page.id,
-            fence=page.fence,
-            job_id=page.job_id,
-            item_id=page.item_id,
-            attempt=page.attempt,
-            state=state,
-            body=body,
-            incarnation=self.incarnation,
-            exclusive=page.losses >= EXCLUSIVE_AFTER,
-        )
+    def _failed(self, page: ClaimedPage, plan: Plan, error: FleetError) -> Settlement:
+        settlement = settlements.failed(page, plan, error, self.incarnation, self._chance)
+        self.last_error = f"{settlement.code}: {settlement.detail}"
+        return settlement

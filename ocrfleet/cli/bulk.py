@@ -15,6 +15,7 @@ from ocrfleet.cli.progress import Display, watch
 from ocrfleet.cli.record import ResultsFile, RunFolder
 from ocrfleet.cli.upload import MANIFEST_TYPE, clear, upload
 from ocrfleet.client import ApiError, Client
+from ocrfleet.errors import UnknownTask
 from ocrfleet.states import JOB_TERMINAL
 
 
@@ -34,17 +35,19 @@ def carry_out(
     folder: RunFolder,
     find: Callable[[], Sequence[LocalFile]],
     *,
-    task: str,
-    options: Mapping[str, Any],
+    wanted: Mapping[str, Any],
     screen: Display,
 ) -> Job:
-    """Submit the files that `find` finds, or go on with the job of an earlier call; returns the job when it has ended."""
+    """Submit the files that `find` finds, or go on with the job of an earlier call; returns the job when it has ended.
+
+    `wanted` says what is to be done with them, as `create_job` takes it.
+    """
     job_id = _unfinished(place.client, folder)
     if job_id:
         say(f"going on with job {job_id}, which an earlier call began")
     else:
         folder.results.unlink(missing_ok=True)
-        job_id = _submit(place, folder, find(), task=task, options=options, screen=screen)
+        job_id = _submit(place, folder, find(), wanted=wanted, screen=screen)
     folder.job_id = job_id
     job = _follow(place.client, job_id, folder.results, screen)
     clear(place.blobs, place.bucket, f"runs/{folder.id}")
@@ -70,18 +73,18 @@ def _submit(
     folder: RunFolder,
     files: Sequence[LocalFile],
     *,
-    task: str,
-    options: Mapping[str, Any],
+    wanted: Mapping[str, Any],
     screen: Display,
 ) -> str:
+    task: str = wanted["task"]
+    known = [info["name"] for info in place.client.tasks() if info["available"]]
+    if task not in known:
+        raise UnknownTask(f"no engine of this fleet can do {task!r}; it can do {', '.join(known)}")
     folder.write_manifest(upload(place.blobs, place.bucket, f"runs/{folder.id}/", files, screen))
     key = f"runs/{folder.id}.jsonl"
     place.blobs.put(place.bucket, key, folder.manifest, MANIFEST_TYPE)
     job = place.client.create_job(
-        {"type": "manifest", "bucket": place.bucket, "key": key},
-        task=task,
-        options=options,
-        labels={"run": folder.id},
+        {"type": "manifest", "bucket": place.bucket, "key": key}, **wanted, labels={"run": folder.id}
     )
     return job["id"]
 

@@ -5,9 +5,9 @@ import hashlib
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,15 @@ from ocrfleet.cli.console import (
     say,
 )
 from ocrfleet.cli.inputs import STDIN, LocalFile, absolute, collect
+from ocrfleet.cli.wanted import (
+    FieldOption,
+    PagesOption,
+    PromptOption,
+    SchemaOption,
+    TaskOption,
+    ToOption,
+    Wanted,
+)
 from ocrfleet.client import UnreachableError
 from ocrfleet.errors import InputNotFound, StorageUnavailable, UnknownTask
 from ocrfleet.settings import Settings, settings
@@ -40,9 +49,8 @@ class Order:
     """One call of `run`."""
 
     paths: list[str]
-    task: str = "text"
+    wanted: Wanted = field(default_factory=Wanted)
     out: Path = Path("out")
-    pages: str | None = None
     json: bool = False
     expect: Path | None = None
 
@@ -58,11 +66,13 @@ def run(
         list[str], typer.Argument(help="Files, folders, globs; - is one document on standard input.")
     ],
     *,
-    task: Annotated[str, typer.Option(help=f"What to do: {', '.join(TASKS)}.")] = "text",
+    task: TaskOption = "text",
+    prompt: PromptOption = None,
+    field: FieldOption = None,
+    schema: SchemaOption = None,
+    to: ToOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the outputs.")] = Path("out"),
-    pages: Annotated[
-        str | None, typer.Option(help="Only these pages of each document, such as 1-3,7.")
-    ] = None,
+    pages: PagesOption = None,
     engine: Annotated[str | None, typer.Option(help="OCR engine.")] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu:N for N engine processes, or a CUDA device.")
@@ -74,7 +84,8 @@ def run(
 ) -> Exit:
     """Read files and folders on this machine. Ctrl-C stops; the same call goes on where it stopped."""
     chosen = {name: value for name, value in (("engine", engine), ("device", device)) if value}
-    order = Order(paths=paths, task=task, out=out, pages=pages, json=json, expect=expect)
+    wanted = Wanted(task=task, pages=pages, prompt=prompt, fields=field, schema=schema, to=to)
+    order = Order(paths=paths, wanted=wanted, out=out, json=json, expect=expect)
     try:
         with interruptible():
             return carry_out_order(order, settings().model_copy(update=chosen), connect.place)
@@ -85,35 +96,38 @@ def run(
 
 def carry_out_order(order: Order, config: Settings, places: Places) -> Exit:
     """The whole of `run`, on a fleet that `places` provides."""
-    if order.task not in TASKS:
-        raise UnknownTask(f"there is no task {order.task!r}; there are {', '.join(TASKS)}")
+    task = order.wanted.task
+    if task not in TASKS:
+        raise UnknownTask(f"there is no task {task!r}; there are {', '.join(TASKS)}")
+    wanted = order.wanted.request()
     stdin = sys.stdin.buffer.read(config.max_object_bytes + 1) if STDIN in order.paths else b""
     paths = [
         hashlib.sha256(stdin).hexdigest() if path == STDIN else str(absolute(path)) for path in order.paths
     ]
-    run_id = record.identify(paths, order.task, order.pages, config.engine, str(order.expect))
+    run_id = record.identify(paths, wanted, config.engine, str(order.expect))
     with record.hold(config.state, run_id) as folder:
         if STDIN in order.paths:
             folder.stdin.write_bytes(stdin)
         if not folder.job_id:
             _files(order, folder)  # a wrong path is told before anything starts
-        job, seconds = _work(order, config, places, folder)
-        tally = outputs.write(order.out, folder.names(), folder.results, order.task)
+        job, seconds = _work(order, wanted, config, places, folder)
+        tally = outputs.write(order.out, folder.names(), folder.results, task)
         summary = outputs.write_summary(order.out, job, tally, seconds)
         folder.forget()
     return _report(order, job, summary)
 
 
-def _work(order: Order, config: Settings, places: Places, folder: record.RunFolder) -> tuple[Job, float]:
+def _work(
+    order: Order, wanted: Mapping[str, Any], config: Settings, places: Places, folder: record.RunFolder
+) -> tuple[Job, float]:
     """The ended job, and how long it took here; goes on elsewhere when a fleet that is not ours has stopped."""
-    options = {"pages": order.pages} if order.pages else {}
     find = functools.partial(_files, order, folder)
     begun = time.monotonic()
     while True:
         with places(config) as place, progress.display() as screen:
             begun = time.monotonic() if place.ours else begun
             try:
-                job = carry_out(place, folder, find, task=order.task, options=options, screen=screen)
+                job = carry_out(place, folder, find, wanted=wanted, screen=screen)
             except (UnreachableError, StorageUnavailable):
                 if place.ours:
                     raise

@@ -16,6 +16,15 @@ from ocrfleet.cli import connect
 from ocrfleet.cli.console import Exit, put, put_json, reports_errors, say
 from ocrfleet.cli.inputs import STDIN
 from ocrfleet.cli.jobs import follow, labels
+from ocrfleet.cli.wanted import (
+    FieldOption,
+    PagesOption,
+    PromptOption,
+    SchemaOption,
+    TaskOption,
+    ToOption,
+    Wanted,
+)
 from ocrfleet.errors import InputNotFound, ManifestInvalid, ValidationFailed
 from ocrfleet.settings import Settings, settings
 
@@ -36,10 +45,12 @@ def submit(
     ] = None,
     *,
     manifest: Annotated[str | None, typer.Option(help="s3://BUCKET/KEY of a JSONL manifest.")] = None,
-    task: Annotated[str, typer.Option(help="What to do.")] = "text",
-    pages: Annotated[
-        str | None, typer.Option(help="Only these pages of each document, such as 1-3,7.")
-    ] = None,
+    task: TaskOption = "text",
+    prompt: PromptOption = None,
+    field: FieldOption = None,
+    schema: SchemaOption = None,
+    to: ToOption = None,
+    pages: PagesOption = None,
     include: Annotated[list[str] | None, typer.Option(help="Only keys that match this glob.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="No keys that match this glob.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, to find the job by.")] = None,
@@ -54,18 +65,14 @@ def submit(
     """Submit objects of a bucket as a job, and print its id."""
     if (target is None) == (manifest is None):
         raise typer.BadParameter("give one of s3://BUCKET/PREFIX, --manifest s3://BUCKET/KEY and -")
+    wanted = Wanted(task=task, pages=pages, prompt=prompt, fields=field, schema=schema, to=to).request()
     config = connect.servers(settings())
     job_input = _input(target, manifest, include, exclude, config.max_inline_objects)
     if dry_run:
         return _dry_run(job_input, config, json=json)
     with connect.api(settings()) as client:
         job = client.create_job(
-            job_input,
-            task=task,
-            options={"pages": pages} if pages else None,
-            priority=priority,
-            deadline=deadline,
-            labels=labels(label) or None,
+            job_input, **wanted, priority=priority, deadline=deadline, labels=labels(label) or None
         )
         if watch:
             say(f"job {job['id']}")

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import pwd
-import select
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ocrfleet.embedded.probes import is_ready
-from ocrfleet.processes import become_subreaper, die_with_parent
+from ocrfleet.processes import Wakeup, become_subreaper, die_with_parent, end_orphans
 
 TICK = 0.02
 STEADY = 2.0
@@ -124,18 +123,13 @@ class Supervisor:
         self._status = status
         self._give_up = time.monotonic() + give_up
         self._announced = False
-        self._stops = 0
-        self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop_asked)
-        signal.signal(signal.SIGCHLD, _wake_up)
+        self._wakeup = Wakeup()
         become_subreaper()
 
     def run(self) -> int:
         """Serve until told to stop; 1 if not everything became ready."""
         failed = ""
-        while not self._stops and not failed:
+        while not self._wakeup.stops and not failed:
             self._reap()
             self._start_due()
             for child in self._children.values():
@@ -146,9 +140,6 @@ class Supervisor:
             _tell({"failed": failed})
         self._stop()
         return 1 if failed else 0
-
-    def _stop_asked(self, *_: object) -> None:
-        self._stops += 1
 
     def _is_moving(self) -> bool:
         return not all(child.ready for child in self._children.values())
@@ -181,39 +172,33 @@ class Supervisor:
         return ""
 
     def _wait(self, seconds: float | None) -> None:
-        watched = [self._wake] if self._stops else [self._wake, sys.stdin.fileno()]
-        readable = select.select(watched, [], [], seconds)[0]
-        if self._wake in readable:
-            os.read(self._wake, 4096)
-        if sys.stdin.fileno() in readable and not os.read(sys.stdin.fileno(), 4096):
-            self._stops += 1
+        watched = [] if self._wakeup.stops else [sys.stdin.fileno()]
+        if self._wakeup.wait(seconds, *watched) and not os.read(sys.stdin.fileno(), 4096):
+            self._wakeup.stops += 1
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Whether orphans were found, which may be ending still."""
         died = [child for child in self._children.values() if child.reap()]
-        known = {child.running.pid for child in self._children.values() if child.running}
-        for pid in _children_of_ours() - known:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
+        orphans = end_orphans({child.running.pid for child in self._children.values() if child.running})
         if died:
             self._write_status()
+        return orphans
 
     def _stop(self) -> None:
         for rank in sorted({child.spec.rank for child in self._children.values()}):
             self._stop_rank([child for child in self._children.values() if child.spec.rank == rank])
-        while _children_of_ours():
-            self._reap()
+        while self._reap():
             self._wait(TICK)
         self._status.unlink(missing_ok=True)
 
     def _stop_rank(self, children: list[Child]) -> None:
-        begun, asked = time.monotonic(), self._stops
+        begun, asked = time.monotonic(), self._wakeup.stops
         for child in children:
             child.signal(child.spec.stop_signal)
         while any(child.running for child in children):
             for child in children:
                 # Asked again to stop: at once.
-                if self._stops > max(asked, 1) or time.monotonic() - begun > child.spec.grace:
+                if self._wakeup.stops > max(asked, 1) or time.monotonic() - begun > child.spec.grace:
                     child.signal(signal.SIGKILL)
             self._wait(TICK)
             self._reap()
@@ -240,19 +225,11 @@ def main() -> int:
     return Supervisor(children, Path(given["status"]), given["give_up"]).run()
 
 
-def _wake_up(*_: object) -> None:
-    """A signal without a handler would not reach the wakeup descriptor."""
-
-
 def _tell(event: dict[str, Any]) -> None:
     # The one who started us may be gone.
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
-
-
-def _children_of_ours() -> set[int]:
-    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 
 
 if __name__ == "__main__":

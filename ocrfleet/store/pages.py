@@ -39,10 +39,17 @@ class ClaimedPage:
     options: Mapping[str, Any]
     proofs: int = 0
     """Processes that this page has ended while it ran alone."""
+    codes: Sequence[str] = ()
+    """What its earlier attempts failed with, oldest first."""
 
     @property
     def lease(self) -> Lease:
         return self.id, self.fence
+
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """The job's options, and over them the item's."""
+        return {**self.options, **(self.item_options or {})}
 
 
 _CLAIM = text("""
@@ -62,7 +69,10 @@ RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, p.attempt, p.failures, p
     CASE WHEN p.losses < :exclusive THEN 0 ELSE (
         SELECT count(*) FROM attempts a
         WHERE a.page_id = p.id AND a.exclusive = 1 AND a.code IN ('worker_lost', 'engine_crashed')
-    ) END AS proofs
+    ) END AS proofs,
+    CASE WHEN p.failures = 0 THEN ARRAY[]::text[] ELSE ARRAY(
+        SELECT a.code FROM attempts a WHERE a.page_id = p.id ORDER BY a.fence
+    ) END AS codes
 """)
 
 

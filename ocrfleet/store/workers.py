@@ -29,6 +29,7 @@ class Registration:
     slots: int
     in_flight_target: int
     state: WorkerState
+    last_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,18 @@ class Heartbeat:
     last_error: str | None
 
 
+_LIVE = """state NOT IN ('stopped', 'refused', 'quarantined')
+    AND heartbeat_at > now() - make_interval(secs => :timeout)"""
+QUARANTINE_KEPT = 7 * 86400.0
+"""Seconds for which the record remembers a quarantined device."""
+
+
 def register(session: Session, worker: Registration) -> None:
-    """Make the worker known; repeating it is harmless."""
+    """Make the worker known, in the place of an earlier one of its name that did not work; repeating it is harmless."""
+    session.execute(
+        text("DELETE FROM workers WHERE name = :name AND state IN ('refused', 'quarantined')"),
+        {"name": worker.name},
+    )
     row = asdict(worker)
     session.execute(insert(workers).values(**row).on_conflict_do_nothing())
     notify(session, WORK)
@@ -71,25 +82,30 @@ def to_abort(session: Session, incarnation: UUID) -> list[tuple[int, int]]:
 
 def fleet(session: Session, heartbeat_timeout: float) -> Sequence[RowMapping]:
     """Every worker known, live ones first; `alive` and `heartbeat_age` (seconds) by the database's clock."""
-    query = """
-        SELECT *, extract(epoch FROM now() - heartbeat_at) AS heartbeat_age,
-               state <> 'stopped' AND heartbeat_at > now() - make_interval(secs => :timeout) AS alive
+    query = f"""
+        SELECT *, extract(epoch FROM now() - heartbeat_at) AS heartbeat_age, {_LIVE} AS alive
         FROM workers ORDER BY alive DESC, name, started_at"""
     return session.execute(text(query), {"timeout": heartbeat_timeout}).mappings().all()
 
 
 def tasks(session: Session, heartbeat_timeout: float) -> set[str]:
     """Tasks that a live engine can do."""
-    query = """
-        SELECT DISTINCT unnest(tasks) FROM workers
-        WHERE state <> 'stopped' AND heartbeat_at > now() - make_interval(secs => :timeout)"""
+    query = f"SELECT DISTINCT unnest(tasks) FROM workers WHERE {_LIVE}"
     return set(session.execute(text(query), {"timeout": heartbeat_timeout}).scalars())
 
 
+def last_error(session: Session, name: str) -> str | None:
+    """What the latest worker of this name said last."""
+    query = "SELECT last_error FROM workers WHERE name = :name ORDER BY heartbeat_at DESC LIMIT 1"
+    return session.execute(text(query), {"name": name}).scalar()
+
+
 def forget(session: Session, older_than: float) -> None:
-    """Delete workers that have been silent for `older_than` seconds and hold nothing."""
+    """Delete workers that have been silent for `older_than` seconds and hold nothing; the quarantined after days."""
     query = """
-        DELETE FROM workers w WHERE heartbeat_at < now() - make_interval(secs => :age) AND NOT EXISTS (
+        DELETE FROM workers w
+        WHERE heartbeat_at < now() - make_interval(secs => CASE state WHEN 'quarantined' THEN :kept ELSE :age END)
+        AND NOT EXISTS (
             SELECT 1 FROM pages p WHERE p.state IN ('dispatched', 'running') AND p.incarnation = w.incarnation
         )"""
-    session.execute(text(query), {"age": older_than})
+    session.execute(text(query), {"age": older_than, "kept": QUARANTINE_KEPT})

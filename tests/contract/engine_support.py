@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.fake_openai import FakeOpenAi
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
 from worker.engines import load
@@ -34,8 +35,16 @@ def letters(text: str) -> str:
 async def running(
     name: str, device: str = "cpu:1", null_latency: float = 0.0, process_pages: int = 1000
 ) -> AsyncGenerator[tuple[Engine, EngineInfo]]:
+    fake = FakeOpenAi(null_latency, reads=True)
+    port = await fake.start()
     engine = load(
-        Settings(engine=name, device=device, null_latency=null_latency, engine_process_pages=process_pages)
+        Settings(
+            engine=name,
+            device=device,
+            null_latency=null_latency,
+            engine_process_pages=process_pages,
+            openai_url=f"http://127.0.0.1:{port}/v1",
+        )
     )
     async with asyncio.timeout(120):
         info = await engine.start()
@@ -43,6 +52,7 @@ async def running(
             yield engine, info
         finally:
             await engine.stop()
+            await fake.stop()
 
 
 def read(engine: Engine, number: int, text: str, lane: Lane = Lane.BULK) -> asyncio.Task[PageResult]:

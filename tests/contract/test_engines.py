@@ -6,13 +6,22 @@ import hashlib
 import pytest
 from engine_support import children, frozen, letters, page, read, running
 
+from ocrfleet.settings import Settings
 from worker.engines.base import PageRequest, Pixels
+from worker.engines.openai_messages import jpeg
 
-every_engine = pytest.mark.parametrize("name", ["null", "rapidocr"])
+every_engine = pytest.mark.parametrize("name", ["null", "openai", "rapidocr"])
 
 
 def expected(name: str, pixels: Pixels, text: str) -> str:
-    return hashlib.sha256(pixels.tobytes()).hexdigest() if name == "null" else text
+    match name:
+        case "null":
+            return hashlib.sha256(pixels.tobytes()).hexdigest()
+        case "openai":
+            # So says the fake server of the image that came to it.
+            return hashlib.sha256(jpeg(pixels, Settings().max_pixels)).hexdigest()
+        case _:
+            return text
 
 
 @every_engine

@@ -23,6 +23,9 @@ class PlainEngine:
         self.loop = asyncio.get_running_loop()
         return EngineInfo("odd", "odd", "1", ("text",), self.in_flight)
 
+    def wanted(self) -> int:
+        return self.in_flight
+
     async def recognize(self, request: PageRequest) -> PageResult:
         self.begun.append(request)
         request.begun()

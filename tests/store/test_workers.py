@@ -1,9 +1,10 @@
 """Workers: what the record knows of them, and what a heartbeat is told."""
 
+import pytest
 from builders import Record, registered
 
 from ocrfleet.states import Lane, WorkerState
-from ocrfleet.store import lanes, workers
+from ocrfleet.store import dispatch, lanes, workers
 from ocrfleet.store.lanes import Backlog
 
 
@@ -74,6 +75,43 @@ def test_tasks_are_those_of_live_engines(record: Record) -> None:
     record.beat(record.worker(tasks=["table"]), state=WorkerState.STOPPED)
     with record.database.transaction() as session:
         assert workers.tasks(session, 30.0) == {"text", "spotting"}
+
+
+@pytest.mark.parametrize("state", [WorkerState.REFUSED, WorkerState.QUARANTINED])
+def test_a_worker_that_does_not_work_counts_nowhere_as_a_live_one(record: Record, state: WorkerState) -> None:
+    given = registered(tasks=["text"], state=state, last_error="self-test: 2 of 4 pages differ")
+    with record.database.transaction() as session:
+        workers.register(session, given)
+    with record.database.transaction() as session:
+        (row,) = workers.fleet(session, 30.0)
+        assert (row["alive"], row["state"], row["last_error"]) == (False, state, given.last_error)
+        assert workers.tasks(session, 30.0) == set()
+        assert dispatch.capacity(session, 30.0).workers == 0
+        assert workers.last_error(session, given.name) == given.last_error
+        assert workers.last_error(session, "another") is None
+
+
+def test_the_next_worker_of_its_name_takes_the_place_of_one_that_did_not_work(record: Record) -> None:
+    working, stopped = record.worker(name="a"), record.worker(name="a")
+    record.beat(stopped, state=WorkerState.STOPPED)
+    for state in (WorkerState.REFUSED, WorkerState.QUARANTINED, WorkerState.REFUSED):
+        with record.database.transaction() as session:
+            workers.register(session, registered(name="a", state=state))
+    other = record.worker(name="b", state=WorkerState.QUARANTINED)
+    kept = record.run("SELECT incarnation, state FROM workers WHERE name = 'a' ORDER BY started_at")
+    assert [row.state for row in kept] == ["ready", "stopped", "refused"]
+    again = record.worker(name="a")
+    found = {row.incarnation for row in record.run("SELECT incarnation FROM workers")}
+    assert found == {working, stopped, other, again}
+
+
+def test_a_quarantined_device_is_remembered_for_days(record: Record) -> None:
+    for days, state in enumerate([WorkerState.REFUSED, WorkerState.QUARANTINED, WorkerState.QUARANTINED]):
+        worker = record.worker(name=f"{state}-{days}", state=state)
+        record.silence(worker, since=f"now() - interval '{1 + 4 * days} days'")
+    with record.database.transaction() as session:
+        workers.forget(session, 3600.0)
+    assert [row.name for row in record.run("SELECT name FROM workers")] == ["quarantined-1"]
 
 
 def test_workers_are_forgotten_only_when_they_hold_nothing(record: Record) -> None:

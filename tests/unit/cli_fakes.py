@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from ocrfleet.blobs import NullBlobs
+from ocrfleet.catalogue import TASKS
 from ocrfleet.cli.upload import etag
 from ocrfleet.s3 import BlobInfo
 
@@ -156,6 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = url.path.strip("/").split("/")
         if parts[:2] == ["v1", "jobs"] and len(parts) == 2:
             self._list(query)
+        elif parts == ["v1", "tasks"]:
+            tasks = [{"name": name, "available": name != "chart"} for name in TASKS]
+            self._send(200, json.dumps({"data": tasks}).encode(), "application/json")
         elif parts[2] not in self.api.jobs:
             self._problem(404, "not_found")
         elif len(parts) == 3:

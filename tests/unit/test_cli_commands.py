@@ -156,3 +156,34 @@ def test_more_objects_than_a_request_takes_are_refused_with_the_limit(api: FakeA
     status, _, err = call(api, tmp_path, "submit", "-", given=f"{MANIFEST[0]}\n" * 1001)
     assert (status, api.requests) == (5, [])
     assert "more than 1000 objects" in err
+
+
+def test_submitting_says_what_is_wanted(api: FakeApi, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object"}')
+    wanted = [
+        "--task",
+        "extract",
+        "--prompt",
+        "all",
+        "--field",
+        "a",
+        "--field",
+        "b c",
+        "--schema",
+        str(schema),
+    ]
+    assert call(api, tmp_path, "submit", "s3://scans/", *wanted, "--to", "zh", "--pages", "1")[0] == 0
+    [job] = api.jobs.values()
+    assert (job["task"], job["prompt"], job["fields"]) == ("extract", "all", ["a", "b c"])
+    assert job["output_schema"] == {"type": "object"}
+    assert job["options"] == {"pages": "1", "target_language": "zh"}
+    assert call(api, tmp_path, "submit", "s3://scans/", "--to", "fr")[0] == 2
+
+
+def test_without_a_fleet_the_tasks_are_listed_all_the_same(tmp_path: Path) -> None:
+    with FakeApi() as gone:
+        pass
+    status, out, err = call(gone, tmp_path, "tasks")
+    assert (status, out.splitlines()[1].split()[:3]) == (0, ["text", "?", "text"])
+    assert gone.url in err

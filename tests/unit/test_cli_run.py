@@ -16,8 +16,9 @@ from ocrfleet.cli.bulk import Place
 from ocrfleet.cli.console import Exit, Interrupted, interruptible
 from ocrfleet.cli.record import hold
 from ocrfleet.cli.run import Order, carry_out_order
+from ocrfleet.cli.wanted import Wanted
 from ocrfleet.client import Client
-from ocrfleet.errors import InputNotFound, JobStateConflict, UnknownTask
+from ocrfleet.errors import FleetError, InputNotFound, JobStateConflict, UnknownTask, ValidationFailed
 from ocrfleet.settings import Settings
 
 
@@ -149,8 +150,50 @@ def test_a_finished_run_begins_anew_and_uploads_only_what_changed(api: FakeApi, 
 
 def test_other_options_are_another_run(api: FakeApi, order: Order) -> None:
     interrupt_after(api, order, 1)
-    assert execute(api, replace(order, pages="1")) is Exit.OK
+    assert execute(api, replace(order, wanted=Wanted(pages="1"))) is Exit.OK
     assert submissions(api) == 2
+
+
+def test_what_is_wanted_goes_into_the_job_and_makes_it_a_run_of_its_own(api: FakeApi, order: Order) -> None:
+    schema = order.out.parent / "schema.json"
+    schema.write_text('{"type": "object"}')
+    asked = Wanted(task="extract", prompt="all", fields=["a", "b"], schema=schema, to="zh", pages="1")
+    interrupt_after(api, order, 1)
+    assert execute(api, replace(order, wanted=asked)) is Exit.OK
+    first, second = api.jobs.values()
+    members = ("task", "prompt", "fields", "output_schema", "options")
+    assert [first.get(name) for name in members] == ["text", None, None, None, None]
+    assert [second[name] for name in members] == [
+        "extract",
+        "all",
+        ["a", "b"],
+        {"type": "object"},
+        {"pages": "1", "target_language": "zh"},
+    ]
+
+
+def test_another_schema_in_the_same_file_is_another_run(api: FakeApi, order: Order) -> None:
+    schema = order.out.parent / "schema.json"
+    order = replace(order, wanted=Wanted(task="extract", schema=schema))
+    for number, text in enumerate(('{"a": 1}', '{"a": 2}', '{"a": 2}')):
+        schema.write_text(text)
+        if number < 2:
+            interrupt_after(api, order, 1)
+        else:
+            execute(api, order)
+    assert [job["output_schema"] for job in api.jobs.values()] == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(("text", "error"), [(None, InputNotFound), ("{", ValidationFailed)])
+def test_nothing_starts_for_a_schema_that_cannot_be_read(
+    api: FakeApi, order: Order, text: str | None, error: type[FleetError]
+) -> None:
+    schema = order.out.parent / "schema.json"
+    if text:
+        schema.write_text(text)
+    with pytest.raises(error, match=r"schema\.json"):
+        execute(api, replace(order, wanted=Wanted(schema=schema)))
+    assert api.requests == []
 
 
 def test_the_same_run_twice_at_once_is_refused(api: FakeApi, order: Order) -> None:
@@ -179,8 +222,14 @@ def test_nothing_starts_for_a_path_or_task_that_is_wrong(api: FakeApi, order: Or
     with pytest.raises(InputNotFound):
         execute(api, replace(order, paths=["/nowhere/at/all"]))
     with pytest.raises(UnknownTask, match="sing"):
-        execute(api, replace(order, task="sing"))
+        execute(api, replace(order, wanted=Wanted(task="sing")))
     assert api.requests == []
+
+
+def test_nothing_is_uploaded_for_a_task_that_the_fleet_cannot_do(api: FakeApi, order: Order) -> None:
+    with pytest.raises(UnknownTask, match=r"chart.*text, spotting"):
+        execute(api, replace(order, wanted=Wanted(task="chart")))
+    assert api.blobs.puts == []
 
 
 @pytest.mark.parametrize(("word", "status"), [("bee", Exit.OK), ("wasp", Exit.FAILED)])

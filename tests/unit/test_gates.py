@@ -21,7 +21,7 @@ async def turn_over() -> None:
 
 def test_interactive_pages_enter_before_bulk_ones_that_wait_longer() -> None:
     async def scenario() -> list[str]:
-        gate, entered = PageGate(1), list[str]()
+        gate, entered = PageGate(lambda: 1), list[str]()
 
         async def page(name: str, lane: Lane) -> None:
             await gate.enter(lane)
@@ -44,7 +44,7 @@ def test_interactive_pages_enter_before_bulk_ones_that_wait_longer() -> None:
 @pytest.mark.parametrize("its_turn_came", [False, True])
 def test_a_canceled_page_passes_its_turn_on(*, its_turn_came: bool) -> None:
     async def scenario() -> None:
-        gate = PageGate(1)
+        gate = PageGate(lambda: 1)
         await gate.enter(Lane.BULK)
         first = asyncio.ensure_future(gate.enter(Lane.BULK))
         second = asyncio.ensure_future(gate.enter(Lane.BULK))

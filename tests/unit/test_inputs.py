@@ -123,6 +123,7 @@ MALFORMED = {
     "options as text": b'{"key":"a.pdf","options":"1"}',
     "a number for the pages option": b'{"key":"a.pdf","options":{"pages":1}}',
     "a number for the password": b'{"key":"a.pdf","options":{"password":1234}}',
+    "an unknown option": b'{"key":"a.pdf","options":{"parameters":{}}}',
     "a long line": b'{"key":"' + b"k" * MAX_LINE + b'"}',
 }
 

@@ -80,6 +80,14 @@ def test_a_turned_page_is_drawn_upright(sandbox: Sandbox, save: Save, turn: int,
     assert pixels[y, x].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize(("ink", "stride"), [("0 0 0", 0), ("0.4 0.4 0.41", 1), ("0 0 1", 1)])
+def test_a_page_without_colour_is_one_plane(sandbox: Sandbox, save: Save, ink: str, stride: int) -> None:
+    path = save(pdf(pdf_page(f"{ink} rg 0 0 9 9 re f", "0 0 72 144")))
+    whole, view = sandbox.render(path, 1).pixels, sandbox.render(path, 1, one_plane=True).pixels
+    assert (whole.strides[2], view.strides[2]) == (1, stride)
+    assert (view == whole).all()
+
+
 def test_what_was_filled_into_a_form_is_drawn(sandbox: Sandbox, save: Save) -> None:
     look = "<</Type/XObject/Subtype/Form/BBox[0 0 36 36]/Length 26>>stream\n0 0 1 rg 0 0 36 36 re f \n\nendstream"
     field = "<</Type/Annot/Subtype/Widget/FT/Tx/T(a)/F 4/Rect[0 0 36 36]/AP<</N 3 0 R>>>>"

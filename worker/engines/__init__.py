@@ -7,7 +7,10 @@ from worker.engines.base import Engine
 
 ENGINES = {
     "null": "worker.engines.null:NullEngine",
+    "openai": "worker.engines.openai:OpenAiEngine",
     "rapidocr": "worker.engines.rapidocr:RapidOcrEngine",
+    "transformers": "worker.engines.transformers:TransformersEngine",
+    "vllm": "worker.engines.vllm:VllmEngine",
 }
 """Engine name → `module:class`; a module is imported only when its engine is asked for."""
 

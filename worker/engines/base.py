@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ocrfleet.catalogue import Parameters
 from ocrfleet.states import Lane
 
 Pixels = NDArray[np.uint8]
-"""An upright page, (height, width, 3), RGB, C-contiguous."""
+"""An upright page, (height, width, 3), RGB, C-contiguous; without colour it may be a view of one plane, its last stride 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Region:
     text: str
     box: tuple[int, int, int, int]
     confidence: float | None = None
+    label: str | None = None
+    """What the region is, such as `table` or `header`, where the task asks for the layout."""
 
 
 def _nobody_asks() -> None:
@@ -41,6 +44,8 @@ class PageRequest:
     lane: Lane = Lane.BULK
     """Interactive pages go before bulk ones that have not begun."""
     prompt: str | None = None
+    parameters: Parameters = field(default_factory=Parameters)
+    """For engines that generate; others have nothing to set."""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     begun: Callable[[], None] = _nobody_asks
     """To be called when the work on the page begins: its time limit does not count the wait for its turn."""
@@ -55,6 +60,10 @@ class PageResult:
     regions: list[Region] | None = None
     fields: dict[str, Any] | None = None
     language: str | None = None
+    confidence: float | None = None
+    """Mean over the page, 0 to 1; uncalibrated."""
+    timings_ms: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Parts of its time that the engine itself can tell apart, such as `preprocess` and `engine_queue`."""
     warnings: tuple[str, ...] = ()
     usage: Mapping[str, int] = field(default_factory=dict[str, int])
     finish_reason: str = "stop"
@@ -72,7 +81,7 @@ class EngineInfo:
     revision: str
     tasks: tuple[str, ...]
     in_flight: int
-    """How many pages it wants at once."""
+    """How many pages it wants at once, at most."""
 
 
 class Engine(Protocol):
@@ -83,6 +92,10 @@ class Engine(Protocol):
 
     async def start(self) -> EngineInfo:
         """Load the model; the worker takes no message before this returns."""
+        ...
+
+    def wanted(self) -> int:
+        """How many pages it wants in flight now, by its own running and waiting figures; at most `in_flight`."""
         ...
 
     async def recognize(self, request: PageRequest) -> PageResult:

@@ -6,6 +6,8 @@ Its text is the SHA-256 of the pixels, so that a test can prove that no page got
 import asyncio
 import hashlib
 
+import numpy as np
+
 from ocrfleet.settings import Settings
 from worker.engines.base import EngineInfo, PageRequest, PageResult, Region
 
@@ -21,6 +23,9 @@ class NullEngine:
     async def start(self) -> EngineInfo:
         return EngineInfo("null", "null", "1", ("text", "spotting", "parse"), self._in_flight)
 
+    def wanted(self) -> int:
+        return self._in_flight
+
     async def recognize(self, request: PageRequest) -> PageResult:
         request.begun()
         if self._latency:
@@ -28,7 +33,9 @@ class NullEngine:
         if request.pixels is None:
             return PageResult(text=request.request_id)
         # Not on the loop: pages would pile up decoded behind the hashing of megabytes.
-        text = (await asyncio.to_thread(hashlib.sha256, request.pixels.data)).hexdigest()
+        text = (
+            await asyncio.to_thread(hashlib.sha256, np.ascontiguousarray(request.pixels).data)
+        ).hexdigest()
         height, width = request.pixels.shape[:2]
         regions = [Region(text, (0, 0, width, height), 1.0)] if request.task == "spotting" else None
         markdown = text if request.task == "parse" else None

@@ -79,6 +79,9 @@ class RapidOcrEngine:
         revision = importlib.metadata.version("rapidocr")
         return EngineInfo("rapidocr", MODEL, revision, TASKS, _AHEAD * self._processes)
 
+    def wanted(self) -> int:
+        return _AHEAD * self._processes
+
     async def recognize(self, request: PageRequest) -> PageResult:
         if request.task not in TASKS:
             raise UnknownTask(f"the engine rapidocr cannot do {request.task!r}; it can: {', '.join(TASKS)}")

@@ -1,0 +1,49 @@
+"""What became of a page, as the record is told: its state, its attempt, and whether it runs again."""
+
+import random
+from dataclasses import replace
+from uuid import UUID
+
+from ocrfleet.errors import EngineCrashed, FleetError, PoisonPage
+from ocrfleet.states import EXCLUSIVE_AFTER, PROOFS, PageState
+from ocrfleet.store import outcomes
+from ocrfleet.store.pages import ClaimedPage
+from ocrfleet.store.settle import Settlement
+from worker import results, retry
+from worker.escalation import Plan
+
+
+def of(page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}") -> Settlement:
+    """The settlement of a page that this worker leases."""
+    return Settlement(
+        page_id=page.id,
+        fence=page.fence,
+        job_id=page.job_id,
+        item_id=page.item_id,
+        attempt=page.attempt,
+        state=state,
+        body=body,
+        incarnation=incarnation,
+        exclusive=page.losses >= EXCLUSIVE_AFTER,
+    )
+
+
+def failed(
+    page: ClaimedPage, plan: Plan, error: FleetError, incarnation: UUID, chance: random.Random
+) -> Settlement:
+    """The page's end, or its return for another try, by the error's class."""
+    partial = error.extra.pop("partial", None)
+    lost = isinstance(error, EngineCrashed) and error.alone
+    if lost and page.losses >= EXCLUSIVE_AFTER and page.proofs + 1 >= PROOFS:
+        error = PoisonPage("the page ended two engine processes while it ran alone", last=error.detail)
+    verdict = retry.decide(error, attempt=page.attempt, failures=page.failures, chance=chance)
+    kept = replace(
+        of(page, incarnation, PageState.DEAD),
+        code=error.code,
+        detail=error.detail,
+        lost=lost,
+        parameters=results.parameters(plan, partial),
+    )
+    if isinstance(verdict, retry.Dead):
+        return replace(kept, body=outcomes.error_body(error), failed=not error.free)
+    return replace(kept, state=PageState.READY, delay=verdict.delay, failed=verdict.charged)
