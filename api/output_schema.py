@@ -88,6 +88,11 @@ def _walk(value: object, pointer: str, depth: int) -> Iterator[tuple[str, dict[s
 
 
 def _check_references(root: dict[str, Any], schema: dict[str, Any], pointer: str) -> None:
+    # A regular expression may take for ever, and would hold up every page of its worker.
+    if isinstance(schema.get("pattern"), str):
+        raise refused((f"{pointer}/pattern", "is not supported; use enum, format or maxLength"))
+    if isinstance(schema.get("patternProperties"), dict) and not pointer.endswith("/properties"):
+        raise refused((f"{pointer}/patternProperties", "is not supported; name the properties"))
     for name in _ELSEWHERE:
         if isinstance(schema.get(name), str):
             raise refused((f"{pointer}/{name}", "only $ref is supported"))

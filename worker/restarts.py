@@ -2,7 +2,9 @@
 
 import random
 
-from ocrfleet.errors import EngineCrashed, FleetError
+from ocrfleet.errors import EngineCrashed, FleetError, ModelLoading, NoCapacity, RateLimited
+
+_PASSING = (ModelLoading, NoCapacity, RateLimited)
 
 FAILED = 1
 """Nothing special: it comes back."""
@@ -26,7 +28,7 @@ def start_failure(error: FleetError) -> int:
     """The exit code for an engine that did not start: it died, it may start later, or it refuses."""
     if isinstance(error, EngineCrashed):
         return BARREN_DEATH
-    return FAILED if error.free else REFUSED
+    return FAILED if isinstance(error, _PASSING) else REFUSED
 
 
 class Restarts:

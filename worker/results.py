@@ -63,7 +63,8 @@ def _parameters(plan: Plan) -> dict[str, Any]:
 
 
 def _region(region: Region) -> dict[str, Any]:
-    return {"text": region.text, "box": region.box, "confidence": region.confidence}
+    members = {"text": region.text, "box": region.box, "confidence": region.confidence}
+    return members if region.label is None else members | {"label": region.label}
 
 
 def _load_timings(loaded: Loaded | None) -> dict[str, int]:

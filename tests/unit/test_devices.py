@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ocrfleet.errors import EngineCrashed, FleetError, ModelLoading, NoCapacity, StartFailed, ValidationFailed
+from ocrfleet.errors import (
+    EngineCrashed,
+    EngineUnfit,
+    FleetError,
+    ModelLoading,
+    NoCapacity,
+    StartFailed,
+    ValidationFailed,
+)
 from worker.devicelock import DeviceLock
 from worker.devices import Device, parse
 from worker.restarts import (
@@ -184,7 +192,13 @@ def test_a_refusal_waits_long_and_does_not_make_the_next_death_wait() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(EngineCrashed(), BARREN_DEATH), (ModelLoading(), 1), (NoCapacity(), 1), (StartFailed(), REFUSED)],
+    [
+        (EngineCrashed(), BARREN_DEATH),
+        (ModelLoading(), 1),
+        (NoCapacity(), 1),
+        (StartFailed(), REFUSED),
+        (EngineUnfit(), REFUSED),
+    ],
 )
 def test_an_engine_that_did_not_start_died_may_start_later_or_refuses(error: FleetError, code: int) -> None:
     assert start_failure(error) == code

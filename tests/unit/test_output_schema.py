@@ -56,6 +56,8 @@ def test_a_sound_schema_is_kept_as_it_is(schema: dict[str, Any]) -> None:
         ({"type": "object"}, "", "properties"),
         ({"type": ["object"], "properties": {"a": {}}}, "", '"object"'),
         (objects({"pattern": "("}), "/properties/a/pattern", "regex"),
+        (objects({"pattern": "(a+)+$"}), "/properties/a/pattern", "not supported"),
+        (objects({"patternProperties": {"^a": {}}}), "/properties/a/patternProperties", "not supported"),
         (objects(**{"$schema": "http://elsewhere/schema"}), "/$schema", "draft-07"),
         (objects(**{"$schema": 5}), "/$schema", "draft-07"),
         (objects({"$ref": "http://elsewhere/x"}), "/properties/a/$ref", "elsewhere"),

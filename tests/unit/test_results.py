@@ -8,31 +8,39 @@ import orjson
 import pytest
 from fleet_builders import claimed_page
 
+from ocrfleet.catalogue import Parameters
 from worker import results
 from worker.decode import Loaded
 from worker.engines.base import EngineInfo, PageResult, Region
+from worker.escalation import Plan
 
 ENGINE = EngineInfo("null", "a model", "7", ("text",), 1)
+PLAN = Plan("text", Parameters())
 LOADED = Loaded(np.zeros((200, 100, 3), np.uint8), ("low_resolution",), "ab" * 32, 8, 20)
 
 
-def body(result: PageResult, loaded: Loaded | None = LOADED) -> dict[str, Any]:
-    written = results.body(claimed_page(queued_ms=12), ENGINE, loaded, result, 640)
-    return orjson.loads(written)
+def body(
+    result: PageResult, loaded: Loaded | None = LOADED, plan: Plan = PLAN, **page: Any
+) -> dict[str, Any]:
+    claimed = claimed_page(**{"queued_ms": 12, **page})
+    return orjson.loads(results.body(claimed, plan, ENGINE, loaded, result, {"wait": 3, "infer": 640}))
 
 
 def test_a_body_has_the_members_of_a_result_line() -> None:
     region = Region("文字", (1, 2, 3, 4), 0.98)
-    given = body(PageResult("文字", regions=[region], language="zh", usage={"output_tokens": 2}))
+    given = body(
+        PageResult("文字", regions=[region], language="zh", confidence=0.9, usage={"output_tokens": 2})
+    )
     assert given == {
         "text": "文字",
         "markdown": None,
         "regions": [{"text": "文字", "box": [1, 2, 3, 4], "confidence": 0.98}],
         "fields": None,
         "language": "zh",
+        "confidence": 0.9,
         "warnings": ["low_resolution"],
         "usage": {"output_tokens": 2},
-        "timings_ms": {"queue": 12, "fetch": 8, "decode": 20, "infer": 640},
+        "timings_ms": {"queue": 12, "fetch": 8, "decode": 20, "wait": 3, "infer": 640},
         "image": {"width": 100, "height": 200, "sha256": "ab" * 32, "rotation": 0},
         "engine": "null",
         "model": "a model",
@@ -73,9 +81,29 @@ def test_every_other_text_is_kept_as_it_is(text: str) -> None:
 def test_a_page_whose_pixels_nobody_read_has_no_image() -> None:
     given = body(PageResult("x"), None)
     assert given["image"] is None
-    assert given["timings_ms"] == {"queue": 12, "infer": 640}
+    assert given["timings_ms"] == {"queue": 12, "wait": 3, "infer": 640}
 
 
 def test_what_is_no_json_is_refused() -> None:
     with pytest.raises(TypeError):
         body(PageResult("x", fields={"what": {UUID(int=1), 7}}))
+
+
+def test_a_region_of_a_layout_has_its_label() -> None:
+    given = body(PageResult("x", regions=[Region("x", (0, 0, 1, 1), label="title")]))
+    assert given["regions"][0]["label"] == "title"
+
+
+def test_a_later_attempt_names_its_parameters_and_plain_text_stands_for_markdown() -> None:
+    plan = Plan("text", Parameters(temperature=0.3))
+    given = body(PageResult("x"), plan=plan, task="parse", failures=3)
+    assert (given["parameters"]["task"], given["parameters"]["temperature"]) == ("text", 0.3)
+    assert (given["task"], given["markdown"]) == ("parse", "x")
+    assert given["warnings"] == ["low_resolution", "plain_paragraphs"]
+
+
+def test_of_an_attempt_that_failed_the_end_of_its_output_is_kept() -> None:
+    kept = orjson.loads(results.parameters(PLAN, "a" * results.MAX_PARTIAL + "\x00end"))
+    assert kept["partial"].endswith("aend")
+    assert len(kept["partial"]) == results.MAX_PARTIAL - 1
+    assert "partial" not in orjson.loads(results.parameters(PLAN, None))

@@ -15,7 +15,8 @@ from worker.engines import load
 
 # The pages of the contract suite.
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
-if importlib.util.find_spec("torch") is None:
+PRESENT = importlib.util.find_spec("torch") is not None
+if not PRESENT:
     collect_ignore_glob = ["*.py"]
 
 T = TypeVar("T")
@@ -25,15 +26,18 @@ PATIENCE = 300.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # vLLM and torch warn of each other; one gigabyte of cache holds all that is read here.
-    config.addinivalue_line("filterwarnings", "default")
-    config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
-    set_environment(VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="WARNING")
+    if PRESENT:
+        # Of vLLM and torch, about each other.
+        config.addinivalue_line("filterwarnings", "default")
+        config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
+        # A gigabyte of cache holds all that is read here.
+        set_environment(VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="WARNING")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(pytest.mark.timeout(PATIENCE * 2))
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(2 * PATIENCE))
 
 
 @pytest.fixture(scope="session")

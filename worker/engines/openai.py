@@ -34,6 +34,7 @@ from worker.engines import openai_messages as messages
 from worker.engines.base import EngineInfo, PageRequest, PageResult
 from worker.engines.openai_refusals import Again, Unknown, refusal
 from worker.engines.window import Window
+from worker.outputs import language
 from worker.outputs.generated import Generated
 from worker.outputs.interpret import interpret
 
@@ -100,6 +101,8 @@ class OpenAiEngine:
         except BaseException:
             await self.stop()
             raise
+        # It loads for a second.
+        await asyncio.to_thread(language.identifier)
         self._model = entry["id"]
         revision = self._settings.model_revision or str(entry.get("revision") or "unknown")
         return EngineInfo("openai", self._model, revision, tuple(TASKS), self._in_flight + _AHEAD)

@@ -18,6 +18,7 @@ from ocrfleet.settings import Settings
 from worker.engines.base import EngineInfo, PageRequest, PageResult
 from worker.engines.checkpoints import revision_of
 from worker.engines.scaling import image_of
+from worker.outputs import language
 from worker.outputs.generated import Generated
 from worker.outputs.interpret import interpret
 
@@ -65,6 +66,7 @@ class TransformersEngine:
         """EngineUnfit for a name on the hub without a revision, and for one that cannot be loaded."""
         revision = await asyncio.to_thread(revision_of, self._settings)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+        await asyncio.to_thread(language.identifier)
         return EngineInfo("transformers", self._settings.model, revision, tuple(TASKS), _IN_FLIGHT)
 
     def wanted(self) -> int:

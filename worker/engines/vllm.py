@@ -4,25 +4,25 @@ vLLM and torch are imported when it starts. Every page is a request of its own.
 """
 
 import asyncio
-import hashlib
 import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from ocrfleet import catalogue
-from ocrfleet.errors import Canceled, EngineCrashed, EngineOom, EngineUnfit, FleetError, Internal
+from ocrfleet.errors import Canceled, EngineCrashed, EngineOom, FleetError, Internal
 from ocrfleet.settings import Settings, set_environment
 from ocrfleet.states import Lane
 from worker.engines import device, self_test, vllm_versions
 from worker.engines.base import EngineInfo, PageRequest, PageResult, Pixels
+from worker.engines.checkpoints import revision_of
 from worker.engines.vllm_feed import Load, ahead, wanted
 from worker.engines.vllm_pages import prepare
 from worker.engines.vllm_seam import Core
+from worker.outputs import language
 from worker.outputs.interpret import interpret
 
 PRIORITIES = {Lane.INTERACTIVE: 0, Lane.BULK: 1}
@@ -46,16 +46,17 @@ class VllmEngine:
         self._works: dict[str, asyncio.Task[PageResult]] = {}
         self._aborted: set[str] = set()
         self._died_alone: bool | None = None
-        self._steps = (0, 0.0)
+        self._last_step = (0, 0.0)
 
     async def start(self) -> EngineInfo:
         settings = self._settings
-        revision = settings.model_revision or await asyncio.to_thread(_fingerprint, Path(settings.model))
+        revision = await asyncio.to_thread(revision_of, settings)
         if not settings.allow_unproven_versions:
             vllm_versions.check()
         set_environment(VLLM_WORKER_MULTIPROC_METHOD="spawn", VLLM_NO_USAGE_STATS="1")
         device.mark()
         await asyncio.to_thread(device.end_orphans)
+        await asyncio.to_thread(language.identifier)
         self._core = await asyncio.to_thread(_build, settings)
         # Random weights have nothing to say of the page.
         if settings.self_test and settings.load_format != "dummy":
@@ -74,6 +75,8 @@ class VllmEngine:
 
     async def recognize(self, request: PageRequest) -> PageResult:
         core = self._running()
+        if not self._works:
+            self._last_step = (core.figures.steps, time.monotonic())
         work = asyncio.ensure_future(self._read(core, request))
         self._works[request.request_id] = work
         try:
@@ -180,11 +183,11 @@ class VllmEngine:
         return self._core
 
     def _stalls(self, core: Core) -> bool:
-        """A step that takes longer than a whole page may is one that never ends."""
+        """Whether it has pages, and has made no step for longer than a whole page may take: it never will."""
         steps, now = core.figures.steps, time.monotonic()
-        if steps != self._steps[0] or not self._works:
-            self._steps = (steps, now)
-        return now - self._steps[1] > self._settings.inference_timeout
+        if steps != self._last_step[0]:
+            self._last_step = (steps, now)
+        return bool(self._works) and now - self._last_step[1] > self._settings.inference_timeout
 
 
 def _build(settings: Settings) -> Core:
@@ -206,15 +209,3 @@ def _timings(started: float, metrics: Any) -> dict[str, int]:  # noqa: ANN401 (v
         "preprocess": round(1000 * (queued - started)),
         "engine_queue": round(1000 * (scheduled - queued)),
     }
-
-
-def _fingerprint(folder: Path) -> str:
-    """A revision for a folder, which has none: names and sizes of its files, and what its small ones say."""
-    if not folder.is_dir():
-        raise EngineUnfit(f"{str(folder)!r} is no folder here, and a model on the hub needs `model_revision`")
-    found = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        found.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
-        if file.suffix in (".json", ".jinja"):
-            found.update(file.read_bytes())
-    return f"local-{found.hexdigest()[:16]}"

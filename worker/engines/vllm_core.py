@@ -76,6 +76,7 @@ class Core:
         )
         self.geometry = geometry_of(processor, settings.max_pixels)
         self.revision = settings.model_revision
+        self._fixed = settings.fixed_output_tokens
         self.figures = _Figures()
         arguments = _arguments(settings, self.geometry)
         self._engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[lambda *_: self.figures])
@@ -98,23 +99,25 @@ class Core:
         """Requests in the engine, those that wait there too."""
         return self._engine.get_num_unfinished_requests()
 
-    @staticmethod
     def sampling(
-        parameters: Parameters, *, loops_end: bool, schema: Mapping[str, Any] | None
+        self, parameters: Parameters, *, loops_end: bool, schema: Mapping[str, Any] | None
     ) -> SamplingParams:
         """What a page asks for. Tables repeat themselves rightly: there no loop is looked for."""
         bound = None
         if schema is not None:
             bound = StructuredOutputsParams(json=dict(schema), disable_any_whitespace=True)
+        fixed = self._fixed
         return SamplingParams(
             temperature=parameters.temperature,
             top_p=parameters.top_p,
             top_k=parameters.top_k,
             repetition_penalty=parameters.repetition_penalty,
-            max_tokens=parameters.max_tokens,
+            max_tokens=fixed or parameters.max_tokens,
+            min_tokens=fixed,
+            ignore_eos=fixed > 0,
             logprobs=0,
             flat_logprobs=True,
-            repetition_detection=LOOP if loops_end else None,
+            repetition_detection=LOOP if loops_end and not fixed else None,
             structured_outputs=bound,
             output_kind=RequestOutputKind.DELTA,
             stream_interval=_FIRST_AND_LAST,
@@ -154,7 +157,7 @@ class Core:
                 EngineOom(error.message) if _OUT_OF_MEMORY.search(error.message) else Internal(error.message)
             )
         pieces = [output.outputs[0] for output in outputs]
-        reason = pieces[-1].finish_reason
+        reason = "stop" if self._fixed else pieces[-1].finish_reason
         if reason not in ("stop", "length", "repetition"):
             raise Internal(f"the engine ended the page with {reason!r}")
         prompt = last.prompt_token_ids or []
