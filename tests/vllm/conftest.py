@@ -1,6 +1,7 @@
 """Real vLLM on a CPU, with a tiny checkpoint; its environment is that of `make test-vllm`."""
 
 import asyncio
+import gc
 import importlib.util
 import sys
 import threading
@@ -82,6 +83,9 @@ class Running:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        # vLLM leaves its sockets' context to the collector, whose warning would come after the last test.
+        self.engine = None
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

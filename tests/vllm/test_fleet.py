@@ -103,7 +103,7 @@ def test_fields_bound_to_a_schema_are_on_record(client: Client, keys: list[str])
     schema = {
         "type": "object",
         "properties": {
-            "number": {"type": "string", "maxLength": 8},
+            "number": {"enum": ["R-1", "R-2", "R-3"]},
             "total": {"type": "integer", "minimum": 0, "maximum": 999},
         },
         "required": ["number", "total"],
