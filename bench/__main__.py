@@ -32,6 +32,7 @@ def main() -> None:
         ["bench.manifest"],
         ["bench.interactive", str(SAMPLE)],
         ["bench.kills"],
+        ["bench.host_cost"],
     ]
     if args.labelled:
         benches.append(["bench.cpu_engine", str(args.labelled / "receipts")])
