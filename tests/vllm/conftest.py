@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from checkpoint import write
+    from bench.checkpoint import write
 
     return write(tmp_path_factory.mktemp("tiny-hunyuan-vl"))
 
