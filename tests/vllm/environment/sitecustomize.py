@@ -20,12 +20,13 @@ class _BeforeTorchvision(MetaPathFinder):
 
 def _declare() -> None:
     import torch
+    from torch import library as operators
 
-    library = torch.library.Library("torchvision", "DEF")
+    declared = operators.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     # The declaration lasts as long as this object.
-    torch._torchvision_declared = library  # type: ignore[attr-defined]
+    torch._torchvision_declared = declared  # type: ignore[attr-defined]
 
 
 sys.meta_path.insert(0, _BeforeTorchvision())
