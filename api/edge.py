@@ -6,14 +6,13 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import structlog
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
+from ocrfleet.db import unreachable
 from ocrfleet.errors import FileTooLarge, Internal
 
 log = structlog.get_logger()
@@ -79,7 +78,7 @@ class _Answer:
 
 def _unexpected(exc: Exception, method: str, request_id: str) -> Response:
     """A call that changes nothing may be repeated when the database is back: 503 says so to every client."""
-    if method == "GET" and isinstance(exc, OperationalError | PoolTimeoutError):
+    if method == "GET" and unreachable(exc):
         problem = Internal("The database does not answer.", retry_after=1)
         return problems.response(problem, request_id, 503)
     return problems.response(

@@ -7,14 +7,14 @@ from sqlalchemy.orm import Session
 from api import output_schema, schemas
 from api.deps import Services
 from api.problems import refused
-from ocrfleet.catalogue import ENGINE_TASKS, MEMBERS, TASKS, build_prompt
+from ocrfleet.catalogue import MEMBERS, TASKS, build_prompt, tasks_of
 from ocrfleet.errors import NoCapacity, PromptTooLong, UnknownTask
 from ocrfleet.store import lanes
 
 
 def available_tasks(services: Services) -> frozenset[str]:
     """What live engines can do or, with none alive, the configured one."""
-    configured = ENGINE_TASKS.get(services.settings.engine, tuple(TASKS))
+    configured = tasks_of(services.settings.engine)
     # A worker of another version may know tasks that this catalogue does not.
     return frozenset(services.liveness.get().tasks or configured) & TASKS.keys()
 

@@ -200,7 +200,17 @@ ENGINE_TASKS: dict[str, tuple[str, ...]] = {
     "null": ("text", "spotting", "parse"),
     "rapidocr": ("text", "spotting", "parse"),
 }
-"""What each engine can do, for when none is alive to tell; one that is not named here can do all."""
+"""What the engines that generate nothing can do."""
+
+
+def generates(engine: str) -> bool:
+    """Whether the engine of this name follows a prompt, and so can do every task, on a page scaled down for it."""
+    return engine not in ENGINE_TASKS
+
+
+def tasks_of(engine: str) -> tuple[str, ...]:
+    """What the engine of this name can do, for when none is alive to tell."""
+    return ENGINE_TASKS.get(engine, tuple(TASKS))
 
 
 def build_prompt(task: str, prompt: str | None, options: Mapping[str, Any]) -> str:

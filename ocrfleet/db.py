@@ -15,7 +15,8 @@ from psycopg.types.array import ListBinaryDumper
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -70,9 +71,13 @@ def _ping_rested(engine: Engine) -> None:
 
 
 class Database:
-    """A pool of connections. `application` names them in pg_stat_activity."""
+    """A pool of connections. `application` names them in pg_stat_activity.
 
-    def __init__(self, url: str, *, application: str, pool_size: int = 8) -> None:
+    A process that freezes inside a transaction holds its rows locked, and with a job's row the whole job: after
+    `silence` seconds without a command the server ends that session by its own clock.
+    """
+
+    def __init__(self, url: str, *, application: str, pool_size: int = 8, silence: float = 8.0) -> None:
         self.url = driver_url(url)
         self.engine = tune(
             create_engine(
@@ -83,6 +88,7 @@ class Database:
                 connect_args={
                     "application_name": application,
                     "connect_timeout": 5,
+                    "options": f"-c idle_in_transaction_session_timeout={round(silence * 1000)}",
                     # A server that vanished without a word must not hold a heartbeat for minutes.
                     "tcp_user_timeout": 10_000,
                     "keepalives_idle": 10,
@@ -108,10 +114,18 @@ class Database:
         self.engine.dispose()
 
 
+def unreachable(exc: BaseException) -> bool:
+    """The database did not answer or took the connection away, and finds no fault with what was sent."""
+    if isinstance(exc, DBAPIError) and exc.connection_invalidated:
+        return True
+    return isinstance(exc, OperationalError | InterfaceError | PoolTimeout)
+
+
 def connect(settings: Settings, application: str, *, pool_size: int | None = None) -> Database:
     """The database that the settings name."""
     size = pool_size or settings.database_pool
-    return Database(settings.database_url, application=application, pool_size=size)
+    silence = settings.heartbeat_timeout
+    return Database(settings.database_url, application=application, pool_size=size, silence=silence)
 
 
 def _alembic(url: str) -> Config:

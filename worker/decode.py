@@ -94,7 +94,7 @@ class Loader:
 def _limits(settings: Settings) -> Limits:
     """Pages for an engine that scales them down are rendered no larger than it takes them."""
     limits = Limits.of(settings)
-    if settings.engine in catalogue.ENGINE_TASKS:
+    if not catalogue.generates(settings.engine):
         return limits
     # Sides are rounded up; a page a little over the engine's limit would be scaled after all.
     wanted = int(_ROUNDING * settings.max_pixels)

@@ -15,7 +15,7 @@ MAX_OVERTAKEN = 16
 
 
 class PageGate:
-    """As many pages between fetch and settle as `capacity` says now; interactive ones enter first. For one event loop.
+    """As many pages inside as `capacity` says now; interactive ones enter first. For one event loop.
 
     The capacity follows the engine's own figures, which nobody announces: while a page waits, it is asked again and again.
     """

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 
-from ocrfleet.db import Database
+from ocrfleet.db import Database, unreachable
 from ocrfleet.errors import Internal
 from ocrfleet.states import PageState
 from ocrfleet.store import outcomes
@@ -74,15 +73,14 @@ class Completer:
             try:
                 with self._database.transaction() as session:
                     settle(session, settlements)
-            except (OperationalError, InterfaceError, PoolTimeout) as exc:
-                reason = exc if isinstance(exc, PoolTimeout) else exc.orig
-                log.warning("settle_postponed", pages=len(settlements), error=str(reason))
+            # What is no outage lies in the data of some page, and must not end this thread.
+            except Exception as exc:  # noqa: BLE001
+                if not unreachable(exc):
+                    self._split(settlements, exc)
+                    return
+                log.warning("settle_postponed", pages=len(settlements), error=_reason(exc))
                 self._give_up.wait(delay)
                 delay = min(_BACKOFF_CAP, delay * 2)
-            # Any other failure lies in the data of some page, and must not end this thread.
-            except Exception as exc:  # noqa: BLE001
-                self._split(settlements, exc)
-                return
             else:
                 return
 
@@ -94,8 +92,7 @@ class Completer:
             self._settle(settlements[middle:])
             return
         (settlement,) = settlements
-        reason = exc.orig if isinstance(exc, DBAPIError) else exc
-        error = Internal(f"the database refused the result: {reason}")
+        error = Internal(f"the database refused the result: {_reason(exc)}")
         log.error("settle_refused", page_id=settlement.page_id, error=error.detail)
         failed = replace(
             settlement,
@@ -113,6 +110,10 @@ class Completer:
         except Exception:
             # Its lease brings it back; there is nothing further to say about it here.
             log.exception("settle_failed", page_id=settlement.page_id)
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc.orig if isinstance(exc, DBAPIError) else exc)
 
 
 class BatchTracker:

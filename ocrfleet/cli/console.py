@@ -3,7 +3,7 @@
 import functools
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
@@ -50,6 +50,13 @@ def put_json(value: object, *, indent: bool = False) -> None:
     """One JSON value on standard output, for a program or, indented, for people too."""
     options = orjson.OPT_INDENT_2 if indent else 0
     put(orjson.dumps(value, option=options | orjson.OPT_NON_STR_KEYS).decode())
+
+
+def put_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of as many cells each, in columns, on standard output."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def fail(code: str, detail: str, status: Exit) -> NoReturn:

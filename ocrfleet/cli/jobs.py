@@ -13,6 +13,7 @@ from ocrfleet.cli.console import (
     interruptible,
     put,
     put_json,
+    put_table,
     reports_errors,
     say,
 )
@@ -47,9 +48,7 @@ def ls(
             put_json(job)
         return
     rows = [["id", "state", "task", "pages", "done", "failed", "created"], *map(_row, jobs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    put_table(rows)
 
 
 def _row(job: Job) -> list[str]:

@@ -6,7 +6,7 @@ import typer
 
 from ocrfleet.catalogue import TASKS
 from ocrfleet.cli import connect
-from ocrfleet.cli.console import put, put_json, reports_errors, say
+from ocrfleet.cli.console import put_json, put_table, reports_errors, say
 from ocrfleet.client import UnreachableError
 from ocrfleet.settings import settings
 
@@ -26,10 +26,7 @@ def tasks(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         for task in found:
             put_json(task)
         return
-    rows = [("task", "available", "output", "needs", "description"), *map(_row, found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    put_table([("task", "available", "output", "needs", "description"), *map(_row, found)])
 
 
 def _tasks() -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ocrfleet.cli import connect
-from ocrfleet.cli.console import put, put_json, reports_errors
+from ocrfleet.cli.console import put_json, put_table, reports_errors
 from ocrfleet.settings import child_environment, settings
 from ocrfleet.states import WorkerState
 
@@ -31,10 +31,7 @@ def ls(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
         for worker in found:
             put_json(worker)
         return
-    rows = [list(COLUMNS), *map(_row, found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    put_table([COLUMNS, *map(_row, found)])
 
 
 def _row(worker: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ The oracle is a client that follows the results while they come, from the cursor
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -197,11 +198,30 @@ def test_a_worker_asked_to_stop_finishes_what_it_has(fleet: Fleet, record: Datab
     assert (row.state, row.batches) == ("stopped", [])
 
 
-def test_a_frozen_worker_that_wakes_up_settles_nothing_twice(fleet: Fleet, record: Database) -> None:
+def frozen(record: Database, process: psutil.Process, where: str) -> bool:
+    """Suspend the worker; whether it stopped in the moment that is looked for, else it goes on."""
+    process.suspend()
+    threading.Event().wait(0.05)  # what it had sent is done by then
+    if sql(record, where)[0][0]:
+        return True
+    process.resume()
+    return False
+
+
+HOLDS_PAGES = "SELECT count(*) FROM pages WHERE state = 'running'"
+IN_TRANSACTION = """
+    SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name = 'ocrfleet-worker'
+        AND (SELECT count(*) FROM pages WHERE state = 'running') > 0"""
+
+
+@pytest.mark.parametrize("where", [HOLDS_PAGES, IN_TRANSACTION], ids=["holds_pages", "in_transaction"])
+def test_a_frozen_worker_that_wakes_up_settles_nothing_twice(
+    fleet: Fleet, record: Database, where: str
+) -> None:
     client = Client(record)
     client.until(500)
     process = psutil.Process(fleet.pids["worker"])
-    process.suspend()
+    wait_for(lambda: frozen(record, process, where), PATIENCE)
     # Its leases expire: what it held is ready again, and waits for a worker.
     wait_for(lambda: client.poll() or client.charged(), PATIENCE)
     process.resume()

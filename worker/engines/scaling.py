@@ -1,6 +1,7 @@
 """A page scaled down to what an engine takes; the pixels a model sees are what a page costs."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -27,11 +28,20 @@ def _side(side: float, other: float, max_pixels: int) -> int:
 
 def image_of(pixels: Pixels, max_pixels: int) -> Image.Image:
     """The page as an image of at most `max_pixels`: mode L where it has no colour, else RGB."""
+    return sized(pixels, lambda width, height: fit(width, height, max_pixels))
+
+
+def sized(pixels: Pixels, size_for: Callable[[int, int], tuple[int, int]]) -> Image.Image:
+    """The page as an image of the size for its own width and height: mode L where it has no colour, else RGB."""
     plane = grey_plane(pixels)
     image = Image.fromarray(pixels if plane is None else plane)
-    size = fit(*image.size, max_pixels)
+    size = size_for(*image.size)
+    if size == image.size:
+        return image
+    if size[0] * size[1] > image.width * image.height:
+        return image.resize(size, Image.Resampling.BICUBIC)
     # Hamming is as sharp as bicubic when it scales down, at the cost of bilinear.
-    return image if size == image.size else image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
+    return image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
 
 
 def grey_plane(pixels: Pixels) -> Pixels | None:

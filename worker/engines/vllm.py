@@ -27,8 +27,10 @@ from worker.outputs.interpret import interpret
 
 PRIORITIES = {Lane.INTERACTIVE: 0, Lane.BULK: 1}
 """The lower goes first."""
-TABLES = frozenset({"table"})
-"""Tasks whose right answers repeat themselves."""
+MOST_REPEATS = 32
+"""Of up to 64 tokens in a row: a line of dots that leads to a page number has fewer, a loop soon has more."""
+MOST_REPEATS_IN_MARKDOWN = 128
+"""Its tables have rows of empty cells."""
 _POLL = 0.01
 _TOGETHER_TIMEOUT = 60.0
 
@@ -116,7 +118,7 @@ class VllmEngine:
         prompt = core.prompt(catalogue.TASKS["text"].prompt_zh)
         image = await asyncio.to_thread(prepare, page, core.geometry, None)
         given = replace(catalogue.TASKS["text"].parameters, max_tokens=count)
-        asked = core.sampling(given, loops_end=False, schema=None)
+        asked = core.sampling(given, most_repeats=None, schema=None)
         found: list[int] = []
         try:
             async for output in core.generate(f"self-test-{name}", prompt, image, asked, 0):
@@ -151,7 +153,7 @@ class VllmEngine:
         try:
             prompt = core.prompt(text)
             schema = catalogue.schema_of(request.task, request.options)
-            asked = core.sampling(given, loops_end=request.task not in TABLES, schema=schema)
+            asked = core.sampling(given, most_repeats=_most_repeats(request.task), schema=schema)
             image = await asyncio.to_thread(prepare, request.pixels, core.geometry, given.max_pixels)
             priority = PRIORITIES[request.lane]
             async for output in core.generate(request.request_id, prompt, image, asked, priority):
@@ -209,3 +211,10 @@ def _timings(started: float, metrics: Any) -> dict[str, int]:  # noqa: ANN401 (v
         "preprocess": round(1000 * (queued - started)),
         "engine_queue": round(1000 * (scheduled - queued)),
     }
+
+
+def _most_repeats(task: str) -> int | None:
+    if task == "table":
+        return None  # a table that is empty repeats its cells and nothing else
+    in_markdown = catalogue.TASKS[task].output is catalogue.OutputKind.MARKDOWN
+    return MOST_REPEATS_IN_MARKDOWN if in_markdown else MOST_REPEATS

@@ -41,7 +41,8 @@ from worker.engines.vllm_feed import Load
 from worker.engines.vllm_pages import Geometry
 from worker.outputs.generated import Generated
 
-LOOP = RepetitionDetectionParams(max_pattern_size=64, min_pattern_size=1, min_count=8)
+LOOP_TOKENS = 64
+"""The longest unit whose repetitions are counted."""
 _FIRST_AND_LAST = 1 << 30
 """An interval of tokens at which outputs come; the first token and the end come at once."""
 _PROMPTS = 1024
@@ -100,13 +101,17 @@ class Core:
         return self._engine.get_num_unfinished_requests()
 
     def sampling(
-        self, parameters: Parameters, *, loops_end: bool, schema: Mapping[str, Any] | None
+        self, parameters: Parameters, *, most_repeats: int | None, schema: Mapping[str, Any] | None
     ) -> SamplingParams:
-        """What a page asks for. Tables repeat themselves rightly: there no loop is looked for."""
+        """What a page asks for."""
         bound = None
         if schema is not None:
             bound = StructuredOutputsParams(json=dict(schema), disable_any_whitespace=True)
-        fixed = self._fixed
+        loop, fixed = None, self._fixed
+        if most_repeats is not None and not fixed:
+            loop = RepetitionDetectionParams(
+                max_pattern_size=LOOP_TOKENS, min_pattern_size=1, min_count=most_repeats
+            )
         return SamplingParams(
             temperature=parameters.temperature,
             top_p=parameters.top_p,
@@ -117,7 +122,7 @@ class Core:
             ignore_eos=fixed > 0,
             logprobs=0,
             flat_logprobs=True,
-            repetition_detection=LOOP if loops_end and not fixed else None,
+            repetition_detection=loop,
             structured_outputs=bound,
             output_kind=RequestOutputKind.DELTA,
             stream_interval=_FIRST_AND_LAST,

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ocrfleet.errors import ImageTooSmall
 from worker.engines.base import Pixels
-from worker.engines.scaling import grey_plane
+from worker.engines.scaling import sized
 
 MAX_ASPECT = 200
 """The model's processor refuses a page whose sides differ by more."""
@@ -57,12 +57,4 @@ class Geometry:
 
 def prepare(pixels: Pixels, geometry: Geometry, max_pixels: int | None) -> Image.Image:
     """The page as an RGB image of a size that fits. Blocking, some tens of milliseconds."""
-    plane = grey_plane(pixels)
-    image = Image.fromarray(pixels if plane is None else plane)
-    size = geometry.fit(*image.size, max_pixels)
-    if size != image.size:
-        shrinks = size[0] * size[1] < image.width * image.height
-        # Hamming is as sharp as bicubic when it scales down, at the cost of bilinear.
-        kind = Image.Resampling.HAMMING if shrinks else Image.Resampling.BICUBIC
-        image = image.resize(size, kind, reducing_gap=2.0 if shrinks else None)
-    return image.convert("RGB")
+    return sized(pixels, lambda width, height: geometry.fit(width, height, max_pixels)).convert("RGB")

@@ -40,9 +40,9 @@ class Core(Protocol):
         ...
 
     def sampling(
-        self, parameters: Parameters, *, loops_end: bool, schema: Mapping[str, Any] | None
+        self, parameters: Parameters, *, most_repeats: int | None, schema: Mapping[str, Any] | None
     ) -> object:
-        """How a page is to be read, for `generate`."""
+        """How a page is to be read, for `generate`; one that repeats itself more often ends there."""
         ...
 
     def generate(
