@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.outputs.tails import loops, trim
+from worker.outputs.tails import loops, most_repeats, trim
 
 PROSE = "".join(f"line {i} of the page, with words of its own. " for i in range(120))
 """Long enough for both rules."""
@@ -74,3 +74,8 @@ def test_rows_with_the_same_words_are_a_loop(unit: str) -> None:
     text = PROSE + unit * 12
     assert loops(text)
     assert trim(text) is not None
+
+
+def test_rows_of_empty_cells_may_be_written_for_longer() -> None:
+    limits = [most_repeats(task) for task in ("text", "spotting", "parse", "layout_parse", "table")]
+    assert limits == [32, 32, 128, 128, None]

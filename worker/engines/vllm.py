@@ -24,13 +24,10 @@ from worker.engines.vllm_pages import prepare
 from worker.engines.vllm_seam import Core
 from worker.outputs import language
 from worker.outputs.interpret import interpret
+from worker.outputs.tails import most_repeats
 
 PRIORITIES = {Lane.INTERACTIVE: 0, Lane.BULK: 1}
 """The lower goes first."""
-MOST_REPEATS = 32
-"""Of up to 64 tokens in a row: a line of dots that leads to a page number has fewer, a loop soon has more."""
-MOST_REPEATS_IN_MARKDOWN = 128
-"""Its tables have rows of empty cells."""
 _POLL = 0.01
 _TOGETHER_TIMEOUT = 60.0
 
@@ -153,7 +150,7 @@ class VllmEngine:
         try:
             prompt = core.prompt(text)
             schema = catalogue.schema_of(request.task, request.options)
-            asked = core.sampling(given, most_repeats=_most_repeats(request.task), schema=schema)
+            asked = core.sampling(given, most_repeats=most_repeats(request.task), schema=schema)
             image = await asyncio.to_thread(prepare, request.pixels, core.geometry, given.max_pixels)
             priority = PRIORITIES[request.lane]
             async for output in core.generate(request.request_id, prompt, image, asked, priority):
@@ -211,10 +208,3 @@ def _timings(started: float, metrics: Any) -> dict[str, int]:  # noqa: ANN401 (v
         "preprocess": round(1000 * (queued - started)),
         "engine_queue": round(1000 * (scheduled - queued)),
     }
-
-
-def _most_repeats(task: str) -> int | None:
-    if task == "table":
-        return None  # a table that is empty repeats its cells and nothing else
-    in_markdown = catalogue.TASKS[task].output is catalogue.OutputKind.MARKDOWN
-    return MOST_REPEATS_IN_MARKDOWN if in_markdown else MOST_REPEATS

@@ -1,10 +1,24 @@
-"""Endless tails, by the model authors' own two rules; the cells of tables are spared."""
+"""Endless tails, by the model authors' own two rules, and when to stop one; the cells of tables are spared."""
 
 import re
 
+from ocrfleet.catalogue import TASKS, OutputKind
+
 LOOP_FROM, LOOP_WINDOW, LOOP_UNIT, LOOP_TIMES = 4_000, 8_000, range(1, 257), 8
 TRIM_FROM, TRIM_TIMES = 2_000, 10
+MOST_REPEATS = 32
+"""Of up to 64 tokens in a row: a line of dots that leads to a page number has fewer, a loop soon has more."""
+MOST_REPEATS_IN_MARKDOWN = 128
+"""Its tables have rows of empty cells."""
 _CELLS = re.compile(r"</?(?:table|thead|tbody|tfoot|tr|td|th)\b[^<>]*>|\|", re.IGNORECASE)
+
+
+def most_repeats(task: str) -> int | None:
+    """How often a page of this task may repeat itself while it is written; None: without end."""
+    if task == "table":
+        return None  # one that is empty repeats its cells and nothing else
+    in_markdown = TASKS[task].output is OutputKind.MARKDOWN
+    return MOST_REPEATS_IN_MARKDOWN if in_markdown else MOST_REPEATS
 
 
 def loops(text: str) -> bool:

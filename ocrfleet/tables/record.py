@@ -1,61 +1,31 @@
-"""The record: every table, its constraints and its indexes.
+"""The record of jobs and pages, and who does and asks for them.
 
 Hot tables (items, pages, attempts, outcomes) carry no foreign keys: a key check locks the job's row, which every
 settle needs (docs/adr/0002). Their only writer is `ocrfleet.store`, and tests/store recounts them.
 """
-
-from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     Float,
     ForeignKey,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Sequence,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
 
 from ocrfleet.states import EXCLUSIVE_AFTER, ItemState, JobOutcome, JobState, Lane, PageState, WorkerState
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
-        "pk": "%(table_name)s_pkey",
-    }
-)
-
-
-def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
-
-
-def _time(name: str, *, null: bool = True) -> Column[Any]:
-    """A timestamp; a mandatory one is set by the database, whose clock is the only one."""
-    return Column(name, DateTime(timezone=True), nullable=null, server_default=None if null else func.now())
-
-
-def _count(name: str, kind: type[Integer] = Integer) -> Column[Any]:
-    return Column(name, kind, nullable=False, server_default="0")
-
+from ocrfleet.tables.columns import count, metadata, one_of, time
 
 tenants = Table(
     "tenants",
@@ -63,7 +33,7 @@ tenants = Table(
     Column("id", UUID(as_uuid=True), primary_key=True, server_default=text("gen_random_uuid()")),
     Column("name", Text, nullable=False, unique=True),
     Column("weight", Float, nullable=False, server_default="1"),
-    _time("created_at", null=False),
+    time("created_at", null=False),
     CheckConstraint("weight > 0", name="weight"),
 )
 
@@ -75,9 +45,9 @@ api_keys = Table(
     Column("name", Text, nullable=False),
     Column("secret_sha256", LargeBinary, nullable=False),
     Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),
-    _time("created_at", null=False),
-    _time("expires_at"),
-    _time("revoked_at"),
+    time("created_at", null=False),
+    time("expires_at"),
+    time("revoked_at"),
 )
 
 jobs = Table(
@@ -94,32 +64,34 @@ jobs = Table(
     Column("options", JSONB, nullable=False, server_default="{}"),
     Column("labels", JSONB, nullable=False, server_default="{}"),
     Column("input", JSONB, nullable=False),
-    _time("deadline"),
-    _time("created_at", null=False),
-    _time("started_at"),
-    _time("finished_at"),
+    time("deadline"),
+    time("created_at", null=False),
+    time("started_at"),
+    time("finished_at"),
     # Expansion: the cursor is compared and set with each chunk; the lease is a column, not a held lock.
     Column("cursor", JSONB, nullable=False, server_default="{}"),
-    _time("expansion_leased_until"),
-    _time("listed_at"),
-    _time("expanded_at"),
-    _count("items_total", BigInteger),
-    _count("items_pending", BigInteger),
+    time("expansion_leased_until"),
+    time("listed_at"),
+    time("expanded_at"),
+    count("items_total", BigInteger),
+    count("items_pending", BigInteger),
     # Counters of pages: the total, and those that are terminal.
-    _count("total", BigInteger),
-    _count("succeeded", BigInteger),
-    _count("dead", BigInteger),
-    _count("canceled", BigInteger),
-    _count("result_seq", BigInteger),
+    count("total", BigInteger),
+    count("succeeded", BigInteger),
+    count("dead", BigInteger),
+    count("canceled", BigInteger),
+    count("result_seq", BigInteger),
     Column("generation", Integer, nullable=False, server_default="1"),
     Column("error", JSONB),
     # Throughput, sampled by the sweeper.
     Column("throughput", Float),
-    _time("sampled_at"),
-    _count("sampled_done", BigInteger),
-    _one_of("state", JobState),
-    _one_of("outcome", JobOutcome),
-    _one_of("lane", Lane),
+    time("sampled_at"),
+    count("sampled_done", BigInteger),
+    # Set by DELETE: nobody sees the job any more, and the producer takes its rows away step by step.
+    time("purged_at"),
+    one_of("state", JobState),
+    one_of("outcome", JobOutcome),
+    one_of("lane", Lane),
     CheckConstraint("succeeded + dead + canceled <= total", name="counters"),
     CheckConstraint("(finished_at IS NULL) = (state NOT IN ('canceled', 'completed', 'failed'))", name="finished"),
     Index("jobs_tenant_id_created_at", "tenant_id", text("created_at DESC"), "id"),
@@ -138,6 +110,7 @@ jobs = Table(
         "jobs_deadline", "deadline", postgresql_where=text("state IN ('queued', 'running', 'paused')")
     ),
     Index("jobs_labels", "labels", postgresql_using="gin"),
+    Index("jobs_purged", "purged_at", postgresql_where=text("purged_at IS NOT NULL")),
     postgresql_with={"fillfactor": "50"},
 )  # fmt: skip
 
@@ -146,7 +119,7 @@ job_errors = Table(
     metadata,
     Column("job_id", UUID(as_uuid=True), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("code", Text, primary_key=True),
-    _count("pages", BigInteger),
+    count("pages", BigInteger),
 )
 
 items = Table(
@@ -163,8 +136,8 @@ items = Table(
     Column("options", JSONB),
     Column("state", Text, nullable=False),
     Column("page_count", Integer),
-    _time("leased_until"),
-    _one_of("state", ItemState),
+    time("leased_until"),
+    one_of("state", ItemState),
     UniqueConstraint("job_id", "ordinal"),
     Index("items_pending", "job_id", "id", postgresql_where=text("state = 'pending'")),
     postgresql_with={"fillfactor": "95", "autovacuum_vacuum_scale_factor": "0.05"},
@@ -179,16 +152,17 @@ pages = Table(
     Column("number", Integer, nullable=False),  # from 1; 0 is the item itself, which could not be counted
     Column("fence", Integer, nullable=False, server_default="0"),
     # When a ready page may be dispatched; when any other entered its state.
-    _time("not_before", null=False),
-    _time("since", null=False),
+    time("not_before", null=False),
+    time("since", null=False),
     Column("batch_id", BigInteger),
     Column("incarnation", UUID(as_uuid=True)),  # of the worker that leases it
-    _count("attempt", SmallInteger),
-    _count("failures", SmallInteger),
-    _count("losses", SmallInteger),
-    _count("redispatches", SmallInteger),
+    count("attempt", SmallInteger),
+    count("failures", SmallInteger),
+    count("losses", SmallInteger),
+    count("redispatches", SmallInteger),
+    Column("redrive_id", BigInteger),  # the last that brought it back, with its overrides
     Column("state", Text, nullable=False, server_default=PageState.READY),
-    _one_of("state", PageState),
+    one_of("state", PageState),
     CheckConstraint("(incarnation IS NOT NULL) = (state = 'running')", name="lease"),
     CheckConstraint("(batch_id IS NOT NULL) = (state IN ('dispatched', 'running'))", name="batch"),
     UniqueConstraint("item_id", "number"),
@@ -200,6 +174,7 @@ pages = Table(
         "id",
         postgresql_where=text(f"state = 'ready' AND losses >= {EXCLUSIVE_AFTER}"),
     ),
+    Index("pages_redriven", "redrive_id", postgresql_where=text("redrive_id IS NOT NULL")),
     Index("pages_in_flight", "job_id", postgresql_where=text("state IN ('dispatched', 'running')")),
     postgresql_with={
         "fillfactor": "70",
@@ -225,8 +200,16 @@ attempts = Table(
     Column("code", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("parameters", JSONB, nullable=False, server_default="{}"),
-    _time("started_at"),
-    _time("ended_at", null=False),
+    # Who did it, as the record knew him then: workers are forgotten.
+    Column("worker", Text),
+    Column("device", Text),
+    Column("model", Text),
+    Column("revision", Text),
+    Column("timings_ms", JSONB, nullable=False, server_default="{}"),
+    # Where in our bucket a small image of the page is.
+    Column("thumbnail", Text),
+    time("started_at"),
+    time("ended_at", null=False),
 )
 
 outcomes = Table(
@@ -241,11 +224,20 @@ outcomes = Table(
     Column("code", Text),
     # JSON, not JSONB: it is only ever handed out as it came.
     Column("body", JSON, nullable=False),
-    _time("created_at", null=False),
+    time("created_at", null=False),
     CheckConstraint("state IN ('succeeded', 'dead')", name="state"),
+    # A dead letter that somebody has seen and given up.
+    time("discarded_at"),
     CheckConstraint("(code IS NULL) = (state = 'succeeded')", name="code"),
+    CheckConstraint("discarded_at IS NULL OR state = 'dead'", name="discarded"),
     UniqueConstraint("job_id", "seq"),
-)
+    # The dead letters, newest first, and those of one job.
+    Index(
+        "outcomes_dead_letters", text("created_at DESC"), text("page_id DESC"),
+        postgresql_where=text("state = 'dead' AND discarded_at IS NULL"),
+    ),
+    Index("outcomes_dead_by_job", "job_id", "code", postgresql_where=text("state = 'dead' AND discarded_at IS NULL")),
+)  # fmt: skip
 
 workers = Table(
     "workers",
@@ -262,15 +254,15 @@ workers = Table(
     Column("state", Text, nullable=False),
     Column("slots", Integer, nullable=False),
     Column("in_flight_target", Integer, nullable=False),
-    _count("in_flight"),
+    count("in_flight"),
     Column("pages_per_second", Float, nullable=False, server_default="0"),
     # The batches held at the last two heartbeats: a running page missing from both goes back.
     Column("batches", ARRAY(BigInteger), nullable=False, server_default="{}"),
     Column("previous_batches", ARRAY(BigInteger), nullable=False, server_default="{}"),
-    _time("started_at", null=False),
-    _time("heartbeat_at", null=False),
-    _time("previous_heartbeat_at"),
+    time("started_at", null=False),
+    time("heartbeat_at", null=False),
+    time("previous_heartbeat_at"),
     Column("last_error", Text),
-    _one_of("state", WorkerState),
+    one_of("state", WorkerState),
     postgresql_with={"fillfactor": "50"},
 )
