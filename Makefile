@@ -53,6 +53,14 @@ check: $(DEV) ## Lint, format, types, import contracts and the rules of the hous
 mutate: $(DEV) ## Take out each guard of the protocol in turn and see its test turn red
 	$(BIN)/python -m tests.mutate
 
+.PHONY: chaos
+chaos: $(DEV) ## Kill every part a thousand times under load and check that nothing is lost; SEED=1 MINUTES=60
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+.PHONY: chaos-short
+chaos-short: $(DEV) ## The same in under three minutes
+	$(BIN)/python -m tests.chaos --short $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: $(DEV) ## Measure; prints the table of docs/benchmarks.md
 	$(BIN)/python -m bench

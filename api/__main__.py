@@ -3,7 +3,7 @@
 import uvicorn
 
 from api.app import create_app
-from ocrfleet import telemetry
+from ocrfleet import failpoints, telemetry
 from ocrfleet.settings import settings
 
 
@@ -11,6 +11,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT; requests get a few seconds to end."""
     config = settings()
     telemetry.configure(config, "api")
+    failpoints.arm(config.failpoints)
     uvicorn.run(
         create_app(config),
         host=config.api_host,

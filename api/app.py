@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from redis.asyncio import Redis
 
-from api import fleet, health, jobs, ocr, problems, results, tasks
+from api import control, fleet, health, jobs, letters, ocr, problems, redrives, results, tasks
 from api.answers import Problem
 from api.caches import Callers, Recent, liveness
 from api.deps import Services
@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
     )
-    for module in (jobs, results, ocr, tasks, fleet, health):
+    for module in (jobs, control, results, letters, redrives, ocr, tasks, fleet, health):
         app.include_router(module.router)
     problems.install(app)
     image_limit = body_limit(settings.sync_max_bytes)

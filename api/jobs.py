@@ -22,7 +22,7 @@ from ocrfleet.store.jobs import NewJob
 from ocrfleet.store.tenants import Caller
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-_JOB_EXAMPLE = {"content": {"application/json": {"example": answers.JOB}}}
+JOB_EXAMPLE: dict[str, Any] = {"content": {"application/json": {"example": answers.JOB}}}
 _LIST_EXAMPLE = {
     "content": {"application/json": {"example": {"data": [answers.JOB], "next_page_token": None}}}
 }
@@ -33,7 +33,7 @@ _LIST_EXAMPLE = {
     status_code=202,
     summary="Submit a job",
     responses={
-        202: _JOB_EXAMPLE
+        202: JOB_EXAMPLE
         | {"headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}}},
         **documented("validation_failed", "unknown_task", "prompt_too_long", "file_too_large"),
     },
@@ -61,7 +61,7 @@ def create_job(
         jobs.create(session, job)
         row = jobs.get(session, caller.tenant_id, job.id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_view(_found(row, job.id), services.liveness.get())
+    return job_view(found(row, job.id), services.liveness.get())
 
 
 @router.get(
@@ -99,7 +99,7 @@ def list_jobs(
 @router.get(
     "/{job_id}",
     summary="See how far a job is",
-    responses={200: _JOB_EXAMPLE, **documented("not_found", "validation_failed")},
+    responses={200: JOB_EXAMPLE, **documented("not_found", "validation_failed")},
 )
 async def get_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> answers.Job:
     """Counts sum to their total at every moment, also while pages move."""
@@ -111,10 +111,11 @@ def find_job(services: Services, caller: Caller, job_id: UUID) -> answers.Job:
     """The caller's job; NotFound for one that is another tenant's."""
     with services.database.statement() as session:
         row = jobs.get(session, caller.tenant_id, job_id)
-    return job_view(_found(row, job_id), services.liveness.get())
+    return job_view(found(row, job_id), services.liveness.get())
 
 
-def _found(row: RowMapping | None, job_id: UUID) -> RowMapping:
+def found(row: RowMapping | None, job_id: UUID) -> RowMapping:
+    """The row; NotFound where there is none."""
     if row is None:
         raise NotFound(f"There is no job {job_id}.")
     return row

@@ -24,9 +24,10 @@ from ocrfleet.errors import (
     Internal,
     JobStateConflict,
     NoCapacity,
+    NotFound,
 )
 from ocrfleet.states import Lane
-from ocrfleet.store import jobs, lanes, outcomes
+from ocrfleet.store import control, jobs, lanes, outcomes
 from ocrfleet.store.jobs import NewJob
 from ocrfleet.store.tenants import Caller
 
@@ -227,7 +228,7 @@ def _cancel(services: Services, caller: Caller, job_id: UUID, because: type[Flee
     """False if the job has ended after all."""
     try:
         with services.database.transaction() as session:
-            jobs.cancel(session, caller.tenant_id, job_id, because)
+            control.cancel(session, caller.tenant_id, job_id, because)
     except JobStateConflict:
         return False
     return True
@@ -238,8 +239,10 @@ def _result(services: Services, caller: Caller, job_id: UUID) -> bytes:
     with services.database.transaction() as session:
         found = next(iter(outcomes.after(session, job_id, 0, 1)), None)
         job = jobs.get(session, caller.tenant_id, job_id)
+    if job is None:
+        raise NotFound(f"The job {job_id} was deleted.")
     if found is None:
-        fault: dict[str, Any] = dict(job["error"] or {}) if job else {}
+        fault: dict[str, Any] = job["error"] or {}
         raise _error({"code": Canceled.code, **fault}, job_id)
     line = found[1]
     members = orjson.loads(line)

@@ -68,8 +68,11 @@ async def _stream(
     left, silent = limit, 0
     while left != 0:
         wanted = min(_CHUNK, _CHUNK if left is None else left)
-        ended, lines, last = await run_in_threadpool(_read, database, job_id, seq, wanted)
-        seq = last
+        found = await run_in_threadpool(_read, database, job_id, seq, wanted)
+        if found is None:
+            # Deleted under the reader: without its last line the stream is no whole one.
+            return
+        ended, lines, seq = found
         left = None if left is None else left - len(lines)
         silent = 0 if lines else silent + 1
         if lines:
@@ -83,9 +86,14 @@ async def _stream(
     yield orjson.dumps({"_end": True, "cursor": str(seq)}) + b"\n"
 
 
-def _read(database: Database, job_id: UUID, seq: int, limit: int) -> tuple[bool, list[bytes], int]:
-    """Whether the job had ended, then the next results (so that none can come between), and the last one's seq."""
+def _read(database: Database, job_id: UUID, seq: int, limit: int) -> tuple[bool, list[bytes], int] | None:
+    """Whether the job had ended, then the next results (so that none can come between), and the last one's seq.
+
+    None for a job that is deleted: asked last, since its results are taken away from then on.
+    """
     with database.transaction() as session:
         ended = bool(jobs.ended(session, [job_id]))
         found = list(outcomes.after(session, job_id, seq, limit))
+        if not jobs.is_there(session, job_id):
+            return None
     return ended, [line for _, line in found], found[-1][0] if found else seq

@@ -16,6 +16,7 @@ from pydantic import (
 
 MAX_KEY_BYTES = 1024
 MAX_FIELDS, MAX_FIELD = 100, 256
+MAX_LABELS = 16
 MAX_DEADLINE = timedelta(days=366)
 
 
@@ -62,6 +63,8 @@ PageRanges = Annotated[
     ),
     Field(description="Pages of a document, from 1.", examples=["1-3,7"]),
 ]
+Priority = Annotated[int, Field(ge=0, le=9, strict=True, description="9 goes first within your tenant.")]
+Deadline = Annotated[AwareDatetime, AfterValidator(_ahead)]
 LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
 TaskName = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
 FieldName = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_FIELD, pattern=r"\S")]
@@ -107,6 +110,11 @@ class PageOptions(Strict):
         None, description="Of the catalogue's prompt; default is the engine's, as a rule `zh`, the better."
     )
     parameters: ParameterOptions | None = None
+    cache: bool | None = Field(
+        None,
+        strict=True,
+        description="False: read each page, although the result of one that asked the same may be known, and keep none.",
+    )
 
 
 class JobOptions(PageOptions):
@@ -170,11 +178,9 @@ class JobRequest(Wanted):
 
     input: Annotated[ObjectsInput | PrefixInput | ManifestInput, Field(discriminator="type")]
     options: JobOptions | None = None
-    priority: int = Field(0, ge=0, le=9, strict=True, description="9 goes first within your tenant.")
-    deadline: Annotated[AwareDatetime, AfterValidator(_ahead)] | None = Field(
-        None, description="What is not done by then is canceled."
-    )
-    labels: dict[LabelName, Name] = Field(default_factory=dict[str, str], max_length=16)
+    priority: Priority = 0
+    deadline: Deadline | None = Field(None, description="What is not done by then is canceled.")
+    labels: dict[LabelName, Name] = Field(default_factory=dict[str, str], max_length=MAX_LABELS)
 
     def normalized_input(self, bucket: str) -> dict[str, Any]:
         """As it is kept for the producer: every bucket is filled in."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocrfleet.documents import Limits, MediaType, Pixels, decode_image, guess
+from ocrfleet.documents import Limits, MediaType, Pixels, guess
+from ocrfleet.images import decode_image
 from ocrfleet.sandbox import Sandbox
 from ocrfleet.settings import Settings
 from worker.engines.base import PageRequest, PageResult

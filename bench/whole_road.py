@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 
 from bench import harness
 from ocrfleet import blobs
-from ocrfleet.documents import Limits, decode_image
+from ocrfleet.documents import Limits
+from ocrfleet.images import decode_image
 from ocrfleet.settings import Settings
 
 BUCKET, PREFIX = "ocr", "bench/"

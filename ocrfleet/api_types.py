@@ -1,5 +1,6 @@
 """What the API takes and gives, as types for callers of the Python SDK."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 
@@ -61,6 +62,16 @@ class Job(TypedDict):
     errors: dict[str, int]
     blocked_on: str | None
     error: Problem | None
+
+
+class JobChanges(TypedDict, total=False):
+    """What may be changed of a job; of one that has ended only the labels."""
+
+    priority: int
+    deadline: str | None
+    """ISO 8601; None: no deadline."""
+    labels: dict[str, str | None]
+    """Put over those the job has; None takes one away."""
 
 
 class Region(TypedDict):
@@ -153,3 +164,124 @@ class ManifestInput(TypedDict):
 
 
 JobInput = ObjectsInput | PrefixInput | ManifestInput
+
+
+class LetterFilter(TypedDict, total=False):
+    """Which dead letters are meant; what is given must all hold. Times are ISO 8601."""
+
+    job_id: str
+    codes: Sequence[str]
+    page_ids: Sequence[str]
+    worker: str
+    revision: str
+    created_after: str
+    created_before: str
+    all: bool
+    """Has to be true where nothing else is given."""
+
+
+class Letter(TypedDict):
+    """A page that ended without a result; `page` is None where the input as a whole could not be read."""
+
+    id: str
+    state: str
+    created_at: str | None
+    job_id: str
+    item_id: str
+    custom_id: str | None
+    bucket: str
+    key: str
+    page: int | None
+    code: str | None
+    retryable: bool | None
+    detail: str | None
+    attempt: int
+    worker: str | None
+    device: str | None
+    model: str | None
+    revision: str | None
+    discarded_at: str | None
+    redrive_id: str | None
+
+
+class Attempt(TypedDict):
+    """One time that a page was tried and failed."""
+
+    attempt: int
+    fence: int
+    code: str
+    detail: str
+    parameters: dict[str, Any]
+    raw_tail: str | None
+    worker: str | None
+    device: str | None
+    model: str | None
+    revision: str | None
+    exclusive: bool
+    timings_ms: dict[str, int]
+    started_at: str | None
+    ended_at: str
+    thumbnail: str | None
+
+
+class LetterDetail(Letter):
+    """A letter with all that is known of it."""
+
+    error: dict[str, Any] | None
+    thumbnail: str | None
+    attempts: list[Attempt]
+
+
+class LetterExample(TypedDict):
+    """One letter of a group."""
+
+    id: str
+    code: str
+    detail: str | None
+
+
+class LetterGroup(TypedDict):
+    """Letters that have something in common."""
+
+    key: str | None
+    count: int
+    newest: str
+    oldest: str
+    example: LetterExample
+
+
+class RedriveProgress(TypedDict):
+    """What became of the pages that a redrive brought back."""
+
+    ready: int
+    running: int
+    succeeded: int
+    dead: int
+    canceled: int
+
+
+class Redrive(TypedDict):
+    """Dead letters that run again; in lists without what is `remaining` and `left_out`."""
+
+    id: str
+    created_at: str
+    finished_at: str | None
+    filter: LetterFilter
+    override: dict[str, Any]
+    max_per_second: float | None
+    reason: str | None
+    pages: int
+    progress: RedriveProgress
+    remaining: NotRequired[int]
+    left_out: NotRequired[dict[str, int]]
+
+
+class RedrivePlan(TypedDict):
+    """What a redrive would do; `by_job` has the jobs with the most pages."""
+
+    pages: int
+    by_code: dict[str, int]
+    jobs: int
+    by_job: dict[str, int]
+    left_out: dict[str, int]
+    seconds: float | None

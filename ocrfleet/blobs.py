@@ -1,12 +1,15 @@
 """The object store seam: one protocol, an S3 store, and a store without objects for measurements."""
 
+import hashlib
+import struct
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from ocrfleet.errors import ValidationFailed
+from ocrfleet.errors import InputNotFound, ValidationFailed
 from ocrfleet.s3 import CHUNK, BlobInfo, Fetched, S3Blobs, Stream, check
 from ocrfleet.settings import Settings
 
@@ -44,7 +47,11 @@ class Blobs(Protocol):
 
 
 class NullBlobs:
-    """No objects, for measurements: `*.jsonl` is a manifest of `objects` lines, anything else a tiny PNG."""
+    """No objects, for measurements: `*.jsonl` is a manifest of `objects` lines, anything else a tiny PNG.
+
+    `A-B.jsonl` is the manifest of the objects from number A to before B. With `numbered` each object is a picture of
+    its own key (`picture`), and with `missing` every so many-th of them is not there.
+    """
 
     line = b'{"key":"%012d.png"}\n'
     width = len(line % 0)
@@ -54,12 +61,18 @@ class NullBlobs:
         "f84f00308c2a185530aa60a42a00003f68fc2ea944d0c80000000049454e44ae426082"
     )
 
-    def __init__(self, objects: int) -> None:
+    def __init__(self, objects: int, *, numbered: bool = False, missing: int = 0) -> None:
         self.objects = objects
+        self._numbered = numbered
+        self._missing = missing
 
     def stat(self, bucket: str, key: str) -> BlobInfo:
-        size = self.objects * self.width if key.endswith(".jsonl") else len(self.image)
-        return BlobInfo(bucket, key, self.etag, None, size)
+        if key.endswith(".jsonl"):
+            return BlobInfo(bucket, key, self.etag, None, len(self._lines(key)) * self.width)
+        number = key.removesuffix(".png")
+        if self._missing and number.isdecimal() and int(number) % self._missing == self._missing - 1:
+            raise InputNotFound(f"there is no {key}")
+        return BlobInfo(bucket, key, self.etag, None, len(self._image(key)))
 
     def fetch(
         self, bucket: str, key: str, *, max_bytes: int, etag: str | None = None, version_id: str | None = None
@@ -67,7 +80,8 @@ class NullBlobs:
         del version_id
         info = self.stat(bucket, key)
         check(info, etag, max_bytes)
-        return Fetched(b"".join(self._bytes(key, 0)), info)
+        data = b"".join(self._bytes(key, 0))
+        return Fetched(data, info, hashlib.sha256(data).hexdigest())
 
     @contextmanager
     def stream(self, bucket: str, key: str, *, offset: int = 0, etag: str | None = None) -> Generator[Stream]:
@@ -95,23 +109,46 @@ class NullBlobs:
     def ping(self) -> None:
         pass
 
+    def _image(self, key: str) -> bytes:
+        return picture(key) if self._numbered else self.image
+
+    def _lines(self, key: str) -> range:
+        """The numbers of a manifest's objects."""
+        first, dash, end = key.rpartition("/")[2].removesuffix(".jsonl").partition("-")
+        named = dash and first.isdecimal() and end.isdecimal()
+        return range(int(first), int(end)) if named else range(self.objects)
+
     def _bytes(self, key: str, offset: int) -> Iterator[bytes]:
         if not key.endswith(".jsonl"):
-            yield self.image[offset:]
+            yield self._image(key)[offset:]
             return
+        lines = self._lines(key)
         per_chunk = CHUNK // self.width
         first, skip = divmod(offset, self.width)
-        for start in range(first, self.objects, per_chunk):
-            end = min(start + per_chunk, self.objects)
-            chunk = b"".join([self.line % number for number in range(start, end)])
+        for start in range(first, len(lines), per_chunk):
+            chunk = b"".join([self.line % number for number in lines[start : start + per_chunk]])
             yield chunk[skip:] if start == first else chunk
+
+
+def picture(key: str) -> bytes:
+    """A PNG of 32 x 32 gray pixels, each row of which is the key's SHA-256."""
+    row = b"\0" + hashlib.sha256(key.encode()).digest()
+    header = struct.pack(">IIBBBBB", 32, 32, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(row * 32)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 def connect(settings: Settings) -> Blobs:
     """The store that `settings.store_url` names; nothing is sent yet."""
     url = urlsplit(settings.store_url)
     if url.scheme == "null":
-        return NullBlobs(int(parse_qs(url.query).get("objects", ["0"])[0]))
+        given = {name: int(values[0]) for name, values in parse_qs(url.query).items()}
+        return NullBlobs(
+            given.get("objects", 0), numbered=bool(given.get("numbered")), missing=given.get("missing", 0)
+        )
     if url.scheme in ("http", "https") and url.netloc and not url.path.strip("/"):
         if not settings.store_access_key or not settings.store_secret_key.get_secret_value():
             raise ValidationFailed(

@@ -3,13 +3,14 @@
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 import httpx
 import orjson
 
-from ocrfleet.api_types import Job, JobInput, Result, TaskInfo
+from ocrfleet.api_types import Job, JobChanges, JobInput, Result, TaskInfo
+from ocrfleet.client_letters import LetterCalls
 
 BUSY = frozenset({429, 503})
 """The server refused before it did anything: every call may be repeated."""
@@ -37,7 +38,7 @@ class UnreachableError(Exception):
     """The API did not answer, however often it was asked."""
 
 
-class Client:
+class Client(LetterCalls):
     """One API under one key. `attempts` bounds the tries of one call; streams may break any number of times."""
 
     def __init__(self, url: str, key: str, *, timeout: float = 30.0, attempts: int = 8) -> None:
@@ -110,6 +111,24 @@ class Client:
                 return
             params = params.set("page_token", page["next_page_token"])
 
+    def cancel_job(self, job_id: str) -> Job:
+        """Nothing more is begun, and what runs is aborted; canceling twice is no error. So are the other acts."""
+        return self._act("POST", f"{_path(job_id)}/cancel")
+
+    def pause_job(self, job_id: str) -> Job:
+        return self._act("POST", f"{_path(job_id)}/pause")
+
+    def resume_job(self, job_id: str) -> Job:
+        return self._act("POST", f"{_path(job_id)}/resume")
+
+    def update_job(self, job_id: str, **changes: Unpack[JobChanges]) -> Job:
+        """Change what is named; a deadline of None takes it away, and so does a label's."""
+        return self._act("PATCH", _path(job_id), changes)
+
+    def delete_job(self, job_id: str) -> Job:
+        """Delete an ended job and its results; the answer is the last of it."""
+        return self._act("DELETE", _path(job_id))
+
     def results(self, job_id: str, *, cursor: str | None = None, follow: bool = False) -> Iterator[Result]:
         """Results in order of `seq`, each once, from after `cursor` (a seq); with `follow` until the job ends."""
         barren = 0
@@ -170,16 +189,24 @@ class Client:
     def _get(self, path: str, params: httpx.QueryParams | None = None) -> httpx.Response:
         return self._send(self._http.build_request("GET", path, params=params))
 
-    def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
-        """Send until an answer that stands. What may have been done already is repeated only if it is a GET."""
+    def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        return self._send(self._http.build_request("POST", path, json=body, headers=headers))
+
+    def _act(self, method: str, path: str, body: object = None) -> Job:
+        return self._send(self._http.build_request(method, path, json=body), repeatable=True).json()
+
+    def _send(
+        self, request: httpx.Request, *, stream: bool = False, repeatable: bool = False
+    ) -> httpx.Response:
+        """Send until an answer that stands. What may have been done already is repeated if that does no harm."""
         for attempt in range(1, self._attempts + 1):
             try:
                 response = self._http.send(request, stream=stream)
             except httpx.TransportError as exc:
-                untouched = request.method == "GET" or isinstance(
-                    exc, httpx.ConnectError | httpx.ConnectTimeout
-                )
-                if not untouched or attempt == self._attempts or self._pause.is_set():
+                harmless = repeatable or request.method == "GET"
+                untouched = isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout)
+                if not (harmless or untouched) or attempt == self._attempts or self._pause.is_set():
                     raise UnreachableError(f"no answer from {self.url}: {exc or type(exc).__name__}") from exc
                 wait = _backoff(attempt)
             else:

@@ -1,44 +1,14 @@
-"""Inputs as pixels: what a file is by its content, how many pages were asked for, and images decoded to upright RGB.
+"""Inputs before anything decodes them: what a file is by its content, which pages were asked for, what it may cost."""
 
-PDF pages are rendered in `ocrfleet.sandbox`, never here: PDFium is not thread-safe and not to be trusted with our memory.
-"""
-
-import io
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import cache
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
-from pillow_heif.as_plugin import HeifImageFile
 
-from ocrfleet.errors import (
-    CorruptFile,
-    DecompressionBomb,
-    EmptyFile,
-    FleetError,
-    ImageTooSmall,
-    TooManyPixels,
-    UnsupportedMediaType,
-    ValidationFailed,
-)
-from ocrfleet.pixels import upright_rgb
+from ocrfleet.errors import EmptyFile, UnsupportedMediaType, ValidationFailed
 
 if TYPE_CHECKING:
     # Only a name for the type checker: the sandbox's processes start without pydantic.
@@ -49,14 +19,6 @@ Pixels = NDArray[np.uint8]
 
 HEAD_BYTES = 2048
 """What `sniff` needs of a file."""
-BOMB_RATIO = 1000
-"""Deflate, the densest of our decoders, cannot expand further; a header that claims more lies."""
-LOW_RESOLUTION_SIDE = 1000
-"""Long side in pixels under which a page-shaped image reads badly: A4 at 85 dpi."""
-LOW_RESOLUTION_ASPECT = 3
-"""A longer strip is a cut-out line, not a page, and may be small."""
-_ARENA_BLOCKS = 4
-"""Blocks of 16 MB that Pillow keeps for the next image: page faults took half the time of a JPEG."""
 
 
 class MediaType(StrEnum):
@@ -111,24 +73,6 @@ _MAGIC = (
 )
 _MAGIC_PATTERNS = tuple((re.compile(pattern, re.DOTALL), kind) for pattern, kind in _MAGIC)
 
-_Opener = Callable[[IO[bytes], str], Image.Image]
-# Each type goes straight to its one decoder: Pillow's own search would try formats that start other programs.
-_OPENERS = cast(
-    "dict[MediaType, _Opener]",
-    {
-        MediaType.JPEG: JpegImagePlugin.jpeg_factory,
-        MediaType.PNG: PngImagePlugin.PngImageFile,
-        MediaType.TIFF: TiffImagePlugin.TiffImageFile,
-        MediaType.WEBP: WebPImagePlugin.WebPImageFile,
-        MediaType.BMP: BmpImagePlugin.BmpImageFile,
-        MediaType.GIF: GifImagePlugin.GifImageFile,
-        MediaType.JPEG2000: Jpeg2KImagePlugin.Jpeg2KImageFile,
-        MediaType.HEIF: HeifImageFile,
-        MediaType.AVIF: AvifImagePlugin.AvifImageFile,
-        MediaType.PPM: PpmImagePlugin.PpmImageFile,
-    },
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -153,19 +97,16 @@ class Decoded:
 
     pixels: Pixels
     warnings: tuple[str, ...]
-    frames: int
-    """Pages found in the file; a GIF with several frames says 2."""
 
 
 def sniff(head: bytes) -> MediaType:
     """The type of a file by its first `HEAD_BYTES`; raises `EmptyFile` or `UnsupportedMediaType`."""
     if not head:
-        raise EmptyFile("The file has no bytes.")
+        raise EmptyFile("The file has no bytes.", limit=1, actual=0)
     for pattern, kind in _MAGIC_PATTERNS:
         if pattern.match(head):
             return kind
-    accepted = ", ".join(MediaType)
-    raise UnsupportedMediaType(f"The file begins with {head[:12]!r}; accepted are {accepted}.")
+    raise UnsupportedMediaType(f"The file begins with {head[:12]!r}; accepted are {', '.join(MediaType)}.")
 
 
 def guess(key: str) -> MediaType | None:
@@ -189,83 +130,3 @@ def parse_pages(ranges: str, total: int) -> list[int]:
             raise ValidationFailed(detail, limit=total, actual=first)
         pages.update(range(first, min(last, total) + 1))
     return sorted(pages)
-
-
-def decode_image(data: bytes, frame: int, limits: Limits) -> Decoded:
-    """Decode a frame (from 0; only a TIFF has more than one) to upright RGB on white.
-
-    Raises a `FleetError` for anything that cannot be read, with `limit` and `actual` where a limit is the reason.
-    """
-    return decode_file(io.BytesIO(data), sniff(data[:HEAD_BYTES]), len(data), frame, limits)
-
-
-def decode_file(file: IO[bytes], kind: MediaType, size: int, frame: int, limits: Limits) -> Decoded:
-    """`decode_image` of an open file of `size` bytes, whose type `sniff` has told."""
-    _keep_memory()
-    with foreign_errors():
-        image = _open(file, kind)
-        frames = count_frames(image)
-        if not 0 <= frame < (frames if kind is MediaType.TIFF else 1):
-            raise ValidationFailed(f"There is no page {frame + 1}; the file has {frames}.", limit=frames)
-        if frame:
-            image.seek(frame)
-        _check_size(image.width, image.height, size, limits)
-        image.load()
-        upright = upright_rgb(image)
-        width, height = upright.size
-        pixels = np.frombuffer(upright.tobytes(), np.uint8).reshape(height, width, 3)
-    warnings: list[str] = []
-    if frames > 1 and kind is not MediaType.TIFF:
-        warnings.append("first_frame_only")
-    if max(width, height) < min(LOW_RESOLUTION_SIDE, LOW_RESOLUTION_ASPECT * min(width, height) + 1):
-        warnings.append("low_resolution")
-    return Decoded(pixels, tuple(warnings), frames)
-
-
-def count_tiff(file: IO[bytes]) -> int:
-    """Pages of a TIFF; every one of its directories is read."""
-    with foreign_errors():
-        return count_frames(_open(file, MediaType.TIFF))
-
-
-def count_frames(image: Image.Image) -> int:
-    """Frames of an open image; GIF has no count in its header, so that 2 stands for several."""
-    if isinstance(image, GifImagePlugin.GifImageFile):
-        return 2 if image.is_animated else 1
-    return int(getattr(image, "n_frames", 1))
-
-
-@contextmanager
-def foreign_errors() -> Generator[None]:
-    """Translate what the decoders raise."""
-    try:
-        yield
-    except FleetError:
-        raise
-    except (MemoryError, Image.DecompressionBombError) as exc:
-        raise DecompressionBomb(f"The file needs more memory than it may have. {exc}".strip()) from exc
-    # Decoders raise anything on damaged input, from struct.error to NameError; this is the door they pass.
-    except Exception as exc:
-        raise CorruptFile(f"The file cannot be decoded: {exc or type(exc).__name__}") from exc
-
-
-@cache
-def _keep_memory() -> None:
-    cast("Any", Image.core).set_blocks_max(_ARENA_BLOCKS)
-
-
-def _open(file: IO[bytes], kind: MediaType) -> Image.Image:
-    if kind not in _OPENERS:
-        raise UnsupportedMediaType(f"A file of type {kind} is not an image.")
-    return _OPENERS[kind](file, "")
-
-
-def _check_size(width: int, height: int, size: int, limits: Limits) -> None:
-    if width * height > limits.max_page_pixels:
-        bomb = width * height > BOMB_RATIO * size
-        detail = f"{width} x {height} is {width * height} pixels; the limit is {limits.max_page_pixels}."
-        error = DecompressionBomb if bomb else TooManyPixels
-        raise error(detail, limit=limits.max_page_pixels, actual=width * height)
-    if min(width, height) < limits.min_image_side:
-        detail = f"{width} x {height}: each side must have at least {limits.min_image_side} pixels."
-        raise ImageTooSmall(detail, limit=limits.min_image_side, actual=min(width, height))

@@ -28,7 +28,7 @@ class FleetError(Exception):
     free: ClassVar[bool] = False
     """Nothing of the page's failure budget is spent: the fault lies elsewhere."""
     tries: ClassVar[int] = 4
-    """Failures of the page after which it is dead (the budget is shared by all codes that spend it)."""
+    """Failures of this kind after which a page is dead; all kinds that spend its budget share four."""
 
     def __init_subclass__(cls) -> None:
         cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()

@@ -1,5 +1,6 @@
 """Objects in an S3 store by the MinIO SDK; its errors and urllib3's are translated here."""
 
+import hashlib
 import io
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ class Fetched:
 
     data: bytes
     info: BlobInfo
+    sha256: str
+    """Of `data`, in hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,17 @@ class S3Blobs:
             try:
                 info = _info(bucket, key, response)
                 check(info, etag, max_bytes)
-                data = response.read(decode_content=False)
+                chunks, digest = list[bytes](), hashlib.sha256()
+                for chunk in response.stream(CHUNK, decode_content=False):
+                    chunks.append(chunk)
+                    # Here, while it is in the processor's cache, and the next one is on its way.
+                    digest.update(chunk)
             except BaseException:
                 # Unread bytes would be taken for the connection's next answer.
                 response.close()
                 raise
             response.release_conn()
-        return Fetched(data, info)
+        return Fetched(b"".join(chunks), info, digest.hexdigest())
 
     @contextmanager
     def stream(self, bucket: str, key: str, *, offset: int = 0, etag: str | None = None) -> Generator[Stream]:

@@ -1,7 +1,7 @@
-"""Untrusted PDF and TIFF files are read in subprocesses, so that a crash or a hang costs one request and no neighbour.
+"""Untrusted files are read in subprocesses, so that a crash or a hang costs one request and no neighbour.
 
-A child gets a JSON request, answers with a JSON header and raw pixels, and is killed at the end of its time.
-What runs in it is `ocrfleet.sandbox_child`.
+A child gets a JSON request with an open file, answers with a JSON header and raw pixels, and is killed at the end of
+its time. What runs in it is `ocrfleet.sandbox_child`.
 """
 
 import json
@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import LifoQueue
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -24,18 +24,22 @@ from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, MediaType, 
 from ocrfleet.errors import (
     BY_CODE,
     CorruptFile,
+    DecompressionBomb,
     EmptyFile,
+    FleetError,
     Internal,
     RenderTimeout,
     TooManyPages,
-    UnsupportedMediaType,
 )
+from ocrfleet.images import decode_plain
 
 RECYCLE_AFTER = 500
 """Requests after which a child makes way for a fresh one, with whatever it leaked."""
 START_TIMEOUT = 60.0
 """Seconds for a child to import its libraries on a busy machine."""
 MAX_HEADER = 1024 * 1024
+_MEMORY = {signal.SIGABRT.name, signal.SIGKILL.name}
+"""How PDFium and C++ end when an allocation fails, and how the kernel ends what takes too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,15 @@ class Sandbox:
 
     def count(self, path: Path, password: str | None = None) -> Counted:
         """Pages of a file: `EncryptedPdf`, `CorruptFile`, `EmptyFile` or `TooManyPages` if it cannot be read."""
-        media_type = _media_type(path)
-        if media_type not in COUNTED:
-            return Counted(media_type, 1)
-        header, _ = self._ask(_request("count", path, media_type, password))
+        with path.open("rb") as file:
+            media_type = sniff(file.read(HEAD_BYTES))
+            if media_type not in COUNTED:
+                return Counted(media_type, 1)
+            request = {"verb": "count", "media_type": media_type, "password": password}
+            header, _ = self._ask(request, file.fileno())
         pages, limit = int(header["pages"]), self._limits.max_document_pages
         if not pages:
-            raise EmptyFile("The document has no pages.")
+            raise EmptyFile("The document has no pages.", limit=1, actual=0)
         if pages > limit:
             detail = f"The document has {pages} pages; the limit is {limit}."
             raise TooManyPages(detail, limit=limit, actual=pages)
@@ -82,23 +88,34 @@ class Sandbox:
     def render(
         self, path: Path, page: int, password: str | None = None, *, one_plane: bool = False
     ) -> Decoded:
-        """A page (from 1) of a PDF or TIFF as upright pixels; other types are for `decode_image`.
+        """A page (from 1) of a file as upright pixels, read in a child.
 
         With `one_plane` a PDF page without colour comes as a view of one plane, its last stride 0: a third of the
         memory, and those who need no colour see at once that there is none.
         The clock of `render_timeout` starts when a child takes the request, not while it waits for one.
         """
-        media_type = _media_type(path)
-        # The children may start no threads, which the decoders of HEIF and AVIF need.
-        if media_type not in COUNTED:
-            raise UnsupportedMediaType(f"A file of type {media_type} is decoded, not rendered.")
-        request = _request("render", path, media_type, password)
-        header, pixels = self._ask({**request, "page": page})
+        with path.open("rb") as file:
+            return self._render(file, page, password, one_plane=one_plane)
+
+    def decode(self, data: bytes) -> Decoded:
+        """An image of one page: a plain JPEG or PNG in this process, any other in a child."""
+        if decoded := decode_plain(data, self._limits):
+            return decoded
+        # Unbuffered: the child shares our place in the file.
+        with open(os.memfd_create("ocrfleet-image"), "w+b", buffering=0) as file:  # noqa: PTH123 (it has no path)
+            file.write(data)
+            file.seek(0)
+            return self._render(file, 1)
+
+    def _render(
+        self, file: IO[bytes], page: int, password: str | None = None, *, one_plane: bool = False
+    ) -> Decoded:
+        media_type = sniff(file.read(HEAD_BYTES))
+        request = {"verb": "render", "media_type": media_type, "password": password, "page": page}
+        header, pixels = self._ask(request, file.fileno())
         if pixels is None:
             raise Internal("The sandbox answered without pixels.")
-        if not one_plane:
-            pixels = np.ascontiguousarray(pixels)
-        return Decoded(pixels, tuple(header["warnings"]), int(header["frames"]))
+        return Decoded(pixels if one_plane else np.ascontiguousarray(pixels), tuple(header["warnings"]))
 
     def close(self) -> None:
         """End every child; requests that still run raise `Internal`."""
@@ -108,23 +125,25 @@ class Sandbox:
         for child in children:
             child.end()
 
-    def _ask(self, request: dict[str, Any]) -> "_Answer":
+    def _ask(self, request: dict[str, Any], file: int) -> "_Answer":
         child = self._slots.get()
         try:
             ended = ""
             # A child may also die of something else, such as a lack of memory: two deaths blame the file.
             for _ in range(2):
                 child = child or self._start()
+                started = time.monotonic()
                 try:
-                    return _checked(child.ask(request, self._limits.render_timeout))
+                    return _checked(child.ask(request, file, self._limits.render_timeout))
                 except TimeoutError as exc:
-                    limit = self._limits.render_timeout
-                    raise RenderTimeout(f"Not done after {limit:g} s.", limit=limit) from exc
+                    raise self._too_slow(started) from exc
                 except (EOFError, OSError, ValueError) as exc:
                     ended = f"{child.end(grace=1.0)} {exc}".strip()
                     self._forget(child)
                     child = None
-            raise CorruptFile(f"The file ended two processes that read it ({ended}).")
+                    if ended == signal.SIGPROF.name:
+                        raise self._too_slow(started) from exc
+            raise self._deadly(ended)
         finally:
             if child and (child.broken or child.served >= RECYCLE_AFTER):
                 child.end()
@@ -132,12 +151,29 @@ class Sandbox:
                 child = None
             self._slots.put(child)
 
+    def _too_slow(self, started: float) -> RenderTimeout:
+        limit, actual = self._limits.render_timeout, round(time.monotonic() - started, 1)
+        return RenderTimeout(
+            f"Not done after {actual:.1f} s; the limit is {limit:g} s.", limit=limit, actual=actual
+        )
+
+    def _deadly(self, ended: str) -> FleetError:
+        detail, limit = f"The file ended two processes that read it ({ended})", self._limits.sandbox_memory
+        if ended in _MEMORY:
+            return DecompressionBomb(
+                f"{detail}, as a lack of memory does; each had {limit} bytes.", limit=limit
+            )
+        return CorruptFile(f"{detail}.")
+
     def _start(self) -> "_Child":
         # Under the lock, so that close() cannot miss a child that is just being born.
         with self._lock:
             if self._closed:
                 raise Internal("The sandbox is closed.")
-            child = _Child(self._limits)
+            try:
+                child = _Child(self._limits)
+            except OSError as exc:
+                raise Internal(f"The sandbox does not start ({exc}).") from exc
             self._children.add(child)
         try:
             child.read(START_TIMEOUT)
@@ -168,7 +204,7 @@ class _Child:
         arguments = [json.dumps(asdict(limits)), str(os.getpid())]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 our own interpreter and module
-                [sys.executable, "-P", "-W", "ignore", "-m", "ocrfleet.sandbox_child", *arguments],
+                [sys.executable, "-I", "-W", "ignore", "-m", "ocrfleet.sandbox_child", *arguments],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 # Nothing of ours to read there; and no pool of BLAS threads in a child that has one job.
@@ -178,10 +214,12 @@ class _Child:
                 start_new_session=True,
             )
 
-    def ask(self, request: dict[str, Any], timeout: float) -> _Answer:
+    def ask(self, request: dict[str, Any], file: int, timeout: float) -> _Answer:
         self.broken = True
         self.served += 1
         self._socket.settimeout(timeout)
+        # The child has no right to open files of ours, and images in memory have no name.
+        socket.send_fds(self._socket, [b"\0"], [file])
         write_header(self._socket, request)
         answer = self.read(timeout)
         self.broken = False
@@ -244,18 +282,9 @@ def read_into(connection: socket.socket, view: memoryview, deadline: float | Non
         view = view[read:]
 
 
-def _request(verb: str, path: Path, media_type: MediaType, password: str | None) -> dict[str, Any]:
-    return {"verb": verb, "path": str(path.absolute()), "media_type": media_type, "password": password}
-
-
 def _checked(answer: _Answer) -> _Answer:
     header = answer[0]
     if "error" in header:
         error = BY_CODE.get(header["error"], Internal)
         raise error(header["detail"], **header["extra"])
     return answer
-
-
-def _media_type(path: Path) -> MediaType:
-    with path.open("rb") as file:
-        return sniff(file.read(HEAD_BYTES))

@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     drain_timeout: float = 30.0
     engine_process_pages: int = 1000
     """Engine `rapidocr`: pages after which a process makes way for a fresh one, with whatever it leaked."""
+    result_cache: bool = True
+    """A page that asks exactly what an earlier page of its tenant asked gets that one's result."""
+    result_cache_days: float = Field(default=30.0, gt=0)
+    """After so many days a result is computed again."""
     document_cache_bytes: int = 256 * 1024 * 1024
     """Documents kept on a worker's disk after their last page, beside those in use."""
     model: str = "tencent/HunyuanOCR"
@@ -111,6 +115,12 @@ class Settings(BaseSettings):
     null_in_flight: int = 256
     null_reads_pixels: bool = True
     """Engine `null`: False skips fetch and decode, to measure the control plane alone."""
+    null_poison: str = ""
+    """Engine `null`: the page with this text ends the process that reads it."""
+
+    # Tests
+    failpoints: str = ""
+    """Where processes end or pause on purpose; see ocrfleet/failpoints.py."""
 
     # Telemetry
     log_level: str = "info"

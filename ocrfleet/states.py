@@ -55,6 +55,8 @@ class WorkerState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    TRIPPED = "tripped"
+    """Its breaker is open: after many failures that were no page's it claims nothing until a probe passes."""
     STOPPED = "stopped"
     REFUSED = "refused"
     """Its engine refused to start."""
@@ -84,7 +86,9 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
         {JobState.RUNNING, JobState.PAUSED, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}
     ),
     JobState.RUNNING: frozenset({JobState.PAUSED, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}),
-    JobState.PAUSED: frozenset({JobState.RUNNING, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}),
+    JobState.PAUSED: frozenset(
+        {JobState.QUEUED, JobState.RUNNING, JobState.CANCELING, JobState.COMPLETED, JobState.FAILED}
+    ),
     JobState.CANCELING: frozenset({JobState.CANCELED}),
     JobState.CANCELED: frozenset(),
     # A redrive reopens a completed job under its next generation.

@@ -1,4 +1,4 @@
-"""`python -m producer`: expands and counts here, and dispatches and sweeps in a process of its own.
+"""`python -m producer`: expands, counts and purges here, and dispatches and sweeps in a process of its own.
 
 The two are apart so that a long expansion never delays the dispatcher by a held interpreter lock.
 """
@@ -10,23 +10,27 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
-from ocrfleet import blobs, db, telemetry
+from ocrfleet import blobs, db, failpoints, telemetry
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import FleetError
 from ocrfleet.processes import die_with_parent, spare_collector
 from ocrfleet.settings import Settings, settings
+from ocrfleet.store import control
 from producer.count import Counter
 from producer.expand import Expander
 from producer.leader import Leader
+from producer.purge import Purger
 
 log = structlog.get_logger()
 
 INTERACTIVE_PREFIX = "interactive/"
 _CLEAN_EVERY = 600.0
+_CONTROL_POLL = 0.5
 _AFTER_ERROR = 1.0
 
 
@@ -43,11 +47,16 @@ def clean_interactive(store: Blobs, bucket: str, now: datetime) -> int:
 
 
 def expand(config: Settings, database: Database, store: Blobs, stop: threading.Event) -> None:
-    """Expand and count until `stop`."""
+    """Expand, count and purge until `stop`."""
     expander, counter = Expander(config, database, store), Counter(config, database, store)
+    purger = Purger(config, database, store)
     threads = [
         threading.Thread(target=_loop, args=(expander.step, config.poll_interval, stop), name="expand"),
         threading.Thread(target=_loop, args=(counter.step, config.poll_interval, stop), name="count"),
+        threading.Thread(
+            target=_loop, args=(partial(drop_canceled, database), _CONTROL_POLL, stop), name="drop"
+        ),
+        threading.Thread(target=_loop, args=(purger.step, _CONTROL_POLL, stop), name="purge"),
     ]
     for thread in threads:
         thread.start()
@@ -63,6 +72,12 @@ def expand(config: Settings, database: Database, store: Blobs, stop: threading.E
         thread.join()
     expander.close()
     counter.close()
+
+
+def drop_canceled(database: Database) -> bool:
+    """Cancel some of what large jobs have queued that are being canceled; not with the leader, whom it would hold up."""
+    with database.transaction() as session:
+        return control.drop_canceled(session)
 
 
 def _loop(step: Callable[[], object], poll: float, stop: threading.Event) -> None:
@@ -81,6 +96,7 @@ def _loop(step: Callable[[], object], poll: float, stop: threading.Event) -> Non
 def main(argv: list[str]) -> int:
     """`dispatch` is the child's role; without one, both run."""
     config = settings()
+    failpoints.arm(config.failpoints)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: object) -> None:

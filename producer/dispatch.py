@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.orm import Session
 
+from ocrfleet import failpoints
 from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
@@ -101,7 +102,9 @@ class Dispatcher:
         """Send what is committed; batches the broker did not take go back at once."""
         for n, batch in enumerate(batches):
             try:
+                failpoints.reach("dispatch.committed")
                 self._broker.publish(batch)
+                failpoints.reach("dispatch.published")
             except BrokerUnavailable as exc:
                 unsent = [b.batch_id for b in batches[n:]]
                 with self._transaction() as session:

@@ -8,11 +8,12 @@ from contextlib import closing
 import structlog
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
+from ocrfleet import failpoints
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import CallerError, FleetError, Internal, NeverError
 from ocrfleet.settings import Settings
-from ocrfleet.store import expansion, jobs
+from ocrfleet.store import control, expansion
 from ocrfleet.store.expansion import Expansion, LeaseLost
 from producer.inputs import Chunk, read
 
@@ -71,6 +72,7 @@ class Expander:
                     leased = expansion.write(
                         session, leased, chunk.cursor, chunk.items, listed=chunk.last, seconds=LEASE_SECONDS
                     )
+                failpoints.reach("expand.chunk")
                 self._faults.pop(str(leased.job_id), None)
                 if not chunk.last and time.monotonic() >= until:
                     self._release(leased, 0.0)
@@ -98,7 +100,7 @@ class Expander:
     def _fail(self, leased: Expansion, error: FleetError) -> None:
         log.warning("expansion_failed", job_id=str(leased.job_id), code=error.code, error=error.detail)
         with self._database.transaction() as session:
-            jobs.fail(session, leased.job_id, error)
+            control.fail(session, leased.job_id, error)
 
     def _fault(self, leased: Expansion, exc: Exception) -> None:
         """Our own fault: tried again a few times before the job fails with `internal`."""

@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 import structlog
 from sqlalchemy.orm import Session
 
-from ocrfleet.errors import DeadlineExceeded, JobStateConflict, NotFound
+from ocrfleet import failpoints
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
-from ocrfleet.store import dispatch, jobs, sweep, workers
+from ocrfleet.store import cache, control, dispatch, jobs, redrives, sweep, workers
 from producer.broker import Broker, BrokerUnavailable
 
 log = structlog.get_logger()
@@ -20,6 +20,8 @@ RESTART_SUSPICION = 3.0
 """Seconds after a restart of the broker during which what was dispatched before counts as lost."""
 SAMPLE_EVERY = 3.0
 FORGET_AFTER = 3600.0
+EXPIRE_SECONDS = 0.2
+"""In one sweep, for jobs past their deadline: the dispatcher waits meanwhile."""
 
 
 class Sweeper:
@@ -30,6 +32,7 @@ class Sweeper:
     ) -> None:
         self._timeout = settings.heartbeat_timeout
         self._grace = 2 * settings.heartbeat_interval
+        self._results_kept = settings.result_cache_days * 86400
         self._began: datetime | None = None
         self._thorough = False
         self._broker = broker
@@ -44,22 +47,35 @@ class Sweeper:
             self.sweep()
         else:
             self.sweep_leases()
+        self.redrive()
+
+    def redrive(self) -> None:
+        """Bring the next chunk of dead letters back, where somebody asked for it."""
+        with self._transaction() as session:
+            pages = redrives.step(session)
+        if pages:
+            log.info("redriven", pages=pages)
+            failpoints.reach("redrive.chunk")
 
     def sweep(self) -> None:
         """One pass over leases, messages, deadlines and samples, each in its own short transaction."""
         self.sweep_leases()
         self._sweep_messages()
+        self._expire()
         with self._transaction() as session:
-            late = jobs.overdue(session)
-        for tenant_id, job_id in late:
-            # It may have ended, or gone, since.
-            with suppress(JobStateConflict, NotFound), self._transaction() as session:
-                jobs.cancel(session, tenant_id, job_id, DeadlineExceeded)
-        with self._transaction() as session:
-            jobs.drop_canceled(session)
+            control.recall_paused(session)
         with self._transaction() as session:
             jobs.sample_throughput(session, SAMPLE_EVERY)
             workers.forget(session, FORGET_AFTER)
+        with self._transaction() as session:
+            cache.expire(session, self._results_kept)
+
+    def _expire(self) -> None:
+        """Job by job, each in its transaction; what takes too long is left to the next sweep."""
+        until, found = time.monotonic() + EXPIRE_SECONDS, True
+        while found and time.monotonic() < until:
+            with self._transaction() as session:
+                found = control.expire(session)
 
     def sweep_leases(self) -> None:
         """Not before this session is two heartbeats old: whatever ended the one before may have hindered them too."""

@@ -36,7 +36,7 @@ def wait_for(what: Callable[[], T], patience: float = PATIENCE) -> T:
 def claimed_page(**values: Any) -> ClaimedPage:
     """A page as a claim gives it."""
     given: dict[str, Any] = {
-        "id": 1, "fence": 1, "number": 1, "item_id": 1, "job_id": UUID(int=1), "attempt": 1, "failures": 0, "losses": 0,
+        "id": 1, "fence": 1, "number": 1, "item_id": 1, "job_id": UUID(int=1), "tenant_id": UUID(int=2), "attempt": 1, "failures": 0, "losses": 0,
         "queued_ms": 12, "bucket": "ocr", "key": "a.png", "etag": None, "version_id": None, "page_count": None,
         "item_options": None, "task": "text", "prompt": None, "options": {},
     }  # fmt: skip

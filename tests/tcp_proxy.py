@@ -1,4 +1,4 @@
-"""A TCP proxy that a test can cut: what goes through it breaks off, and what comes is refused until it is restored."""
+"""A TCP proxy that a test can cut (what goes through breaks off, what comes is refused) or silence, until it is restored."""
 
 import socket
 import threading
@@ -18,6 +18,8 @@ class TcpProxy:
         self.url = parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}").geturl()
         self._lock = threading.Lock()
         self._is_cut = False
+        self._flows = threading.Event()
+        self._flows.set()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -38,12 +40,18 @@ class TcpProxy:
         """Break every connection, and each that comes."""
         with self._lock:
             self._is_cut = True
+            self._flows.set()
             for one in self._sockets:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
+    def silence(self) -> None:
+        """A black hole: connections stand, and nothing comes through."""
+        self._flows.clear()
+
     def restore(self) -> None:
         self._is_cut = False
+        self._flows.set()
 
     def _accept(self) -> None:
         while True:
@@ -55,7 +63,11 @@ class TcpProxy:
                 if self._is_cut:
                     client.close()
                     continue
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self._target)
+                except OSError:
+                    client.close()
+                    continue
                 self._sockets += [client, server]
             self._start(self._pump, client, server)
             self._start(self._pump, server, client)
@@ -68,6 +80,7 @@ class TcpProxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
+                self._flows.wait()
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

@@ -10,7 +10,7 @@ import structlog
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from ocrfleet import blobs, db, telemetry
+from ocrfleet import blobs, db, failpoints, telemetry
 from ocrfleet.db import Database
 from ocrfleet.errors import FleetError, StartFailed
 from ocrfleet.messages import QUEUES
@@ -20,9 +20,11 @@ from ocrfleet.states import WorkerState
 from ocrfleet.store import workers
 from worker import engines, tasks
 from worker.app import create_app
+from worker.cancels import Cancels
 from worker.engines.base import Engine
 from worker.heartbeat import Pulse
 from worker.identity import node_name, registration
+from worker.intake import Intake
 from worker.restarts import BARREN_DEATH, ENGINE_DEATH, REFUSED, start_failure
 from worker.runner import Runner
 
@@ -35,6 +37,7 @@ LEAVE = 10.0
 def main(config: Settings) -> int:
     """Run until a signal; SIGTERM drains. The exit codes are those of worker/restarts.py."""
     telemetry.configure(config, "worker")
+    failpoints.arm(config.failpoints)
     # Each slot may claim while the completer settles and the heart beats.
     database = db.connect(config, "ocrfleet-worker", pool_size=config.slots + 4)
     store = blobs.connect(config)
@@ -63,6 +66,8 @@ def main(config: Settings) -> int:
     shutting_down: Any = signals.worker_shutting_down
     shutting_down.connect(drain, weak=False)
     pulse.start()
+    cancels = Cancels(database, runner)
+    cancels.start()
     spare_collector()
     worker: Any = app.Worker(
         pool="threads",
@@ -75,7 +80,9 @@ def main(config: Settings) -> int:
         loglevel="WARNING",
         quiet=True,
     )
+    runner.on_intake(Intake(app, worker))
     worker.start()
+    cancels.stop()
     runner.stop()
     pulse.stop()
     database.close()

@@ -1,13 +1,15 @@
 """From a claimed page to pixels: fetch, sniff, decode. Blocking; the runner calls it on its threads."""
 
-import hashlib
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ocrfleet import catalogue
 from ocrfleet.blobs import Blobs
-from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, decode_image, sniff
+from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, parse_pages, sniff
 from ocrfleet.s3 import Fetched
 from ocrfleet.sandbox import Sandbox
 from ocrfleet.settings import Settings
@@ -16,6 +18,9 @@ from worker.doccache import Document, DocumentCache
 from worker.engines.base import Pixels
 
 _ROUNDING = 0.99
+
+Recall = Callable[[str], str | None]
+"""From the SHA-256 of an object to the body of the page's earlier result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,69 +31,116 @@ class Loaded:
     warnings: tuple[str, ...]
     sha256: str
     """Of the object's bytes, in hex."""
-    fetch_ms: int
-    decode_ms: int
 
-    @property
-    def seconds(self) -> float:
-        return (self.fetch_ms + self.decode_ms) / 1000
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A page that needs no engine: its result is known."""
+
+    body: str
 
 
 @dataclass(slots=True)
 class Found:
-    """What loading a page finds out about its item, even if the page itself then fails."""
+    """What leading a page finds out on the way, even if the page itself then fails."""
 
+    queued_ms: int = 0
+    began: float = field(default_factory=time.monotonic)
     page_count: int | None = None
     """Set when an object taken for a single image turned out to have pages."""
+    cache_key: bytes | None = None
+    """Set when the page's result may be kept, or was found."""
+    pixels: Pixels | None = None
+    """Set when the page was decoded."""
+    timings_ms: dict[str, int] = field(default_factory=dict[str, int])
+
+    @contextmanager
+    def timed(self, phase: str) -> Generator[None]:
+        """Note how long the phase took, however it ends."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = round((time.monotonic() - began) * 1000)
+            self.timings_ms[phase] = self.timings_ms.get(phase, 0) + spent
+
+    def all_timings(self) -> dict[str, int]:
+        """With what lay before them and between them: the queue, and the wait for a turn."""
+        elapsed = round((time.monotonic() - self.began) * 1000)
+        wait = max(0, elapsed - sum(self.timings_ms.values()))
+        return {"queue": self.queued_ms, "wait": wait, **self.timings_ms}
 
 
 class Loader:
-    """Fetches and decodes pages. Pages of one document share one fetch; documents are opened in a sandbox only."""
+    """Fetches and decodes pages. Pages of one document share one fetch; what is risky is opened in a sandbox only."""
 
     def __init__(self, settings: Settings, blobs: Blobs) -> None:
-        self._limits = _limits(settings)
+        self.limits = _limits(settings)
         self._blobs = blobs
         self._max_bytes = settings.max_object_bytes
-        self._sandbox = Sandbox(settings.decode_processes, self._limits)
+        self._sandbox = Sandbox(settings.decode_processes, self.limits)
         self._documents = DocumentCache(settings.document_cache_bytes)
 
-    def load(self, page: ClaimedPage, found: Found) -> Loaded:
-        """The page's pixels; a FleetError says why there are none."""
+    def load(self, page: ClaimedPage, found: Found, recall: Recall) -> Loaded | Recalled:
+        """The page's pixels, or the result that makes them needless; a FleetError says why there are none."""
         if page.page_count is not None and page.page_count > 1:
-            return self._load_from_document(page, found)
-        started = time.monotonic()
-        fetched = self._fetch(page)
-        fetched_at = time.monotonic()
+            return self._load_from_document(page, found, recall)
+        with found.timed("fetch"):
+            fetched = self._fetch(page)
         if sniff(fetched.data[:HEAD_BYTES]) in COUNTED:
-            return self._load_from_document(page, found, fetched)
-        sha256 = hashlib.sha256(fetched.data).hexdigest()
-        decoded = decode_image(fetched.data, 0, self._limits)
-        return _loaded(decoded, sha256, started, fetched_at)
+            return self._load_from_document(page, found, recall, fetched)
+        _check_wanted(page, 1)
+        if known := _recalled(recall, fetched.sha256):
+            return known
+        with found.timed("decode"):
+            decoded = self._sandbox.decode(fetched.data)
+        return _loaded(decoded, fetched.sha256)
 
     def _fetch(self, page: ClaimedPage) -> Fetched:
         return self._blobs.fetch(
             page.bucket, page.key, max_bytes=self._max_bytes, etag=page.etag, version_id=page.version_id
         )
 
-    def _load_from_document(self, page: ClaimedPage, found: Found, fetched: Fetched | None = None) -> Loaded:
-        started = time.monotonic()
+    def _load_from_document(
+        self, page: ClaimedPage, found: Found, recall: Recall, fetched: Fetched | None = None
+    ) -> Loaded | Recalled:
         password = page.all_options.get("password")
-        with self._documents.use(page.item_id, lambda: (fetched or self._fetch(page)).data) as document:
-            fetched_at = time.monotonic()
-            found.page_count = self._count(page, document, password)
-            decoded = self._sandbox.render(document.path, page.number, password, one_plane=True)
-            return _loaded(decoded, document.sha256, started, fetched_at)
+        with ExitStack() as use:
+            with found.timed("fetch"):
+                get = partial(self._fetch, page) if fetched is None else lambda: fetched
+                document = use.enter_context(self._documents.use(page.item_id, get))
+            with found.timed("decode"):
+                # Before it is recalled: the other pages of a document in disguise come with its first one.
+                found.page_count = self._count(page, document, password)
+            if known := _recalled(recall, document.sha256):
+                return known
+            with found.timed("decode"):
+                decoded = self._sandbox.render(document.path, page.number, password, one_plane=True)
+            return _loaded(decoded, document.sha256)
 
     def _count(self, page: ClaimedPage, document: Document, password: str | None) -> int | None:
         """Count what expansion took for a single image by its name."""
         if page.page_count is not None:
             return None
         pages = self._sandbox.count(Path(document.path), password).pages
+        _check_wanted(page, pages)
         return pages if pages > 1 else None
 
     def close(self) -> None:
         self._sandbox.close()
         self._documents.close()
+
+
+def _recalled(recall: Recall, sha256: str) -> Recalled | None:
+    body = recall(sha256)
+    return None if body is None else Recalled(body)
+
+
+def _check_wanted(page: ClaimedPage, pages: int) -> None:
+    """Refuse the range of pages that counting the item, which failed before a redrive, would have refused."""
+    wanted = page.all_options.get("pages")
+    if page.page_count is None and wanted:
+        parse_pages(wanted, pages)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -101,7 +153,5 @@ def _limits(settings: Settings) -> Limits:
     return replace(limits, render_max_pixels=min(limits.render_max_pixels, wanted))
 
 
-def _loaded(decoded: Decoded, sha256: str, started: float, fetched_at: float) -> Loaded:
-    fetch_ms = round((fetched_at - started) * 1000)
-    decode_ms = round((time.monotonic() - fetched_at) * 1000)
-    return Loaded(decoded.pixels, decoded.warnings, sha256, fetch_ms, decode_ms)
+def _loaded(decoded: Decoded, sha256: str) -> Loaded:
+    return Loaded(decoded.pixels, decoded.warnings, sha256)

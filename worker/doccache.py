@@ -1,6 +1,5 @@
 """Documents on disk while their pages are read, so that a document of 500 pages is fetched once, not 500 times."""
 
-import hashlib
 import tempfile
 import threading
 from collections import OrderedDict
@@ -9,6 +8,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from ocrfleet.errors import StorageUnavailable
+from ocrfleet.s3 import Fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class DocumentCache:
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
 
     @contextmanager
-    def use(self, item_id: int, fetch: Callable[[], bytes]) -> Generator[Document]:
+    def use(self, item_id: int, fetch: Callable[[], Fetched]) -> Generator[Document]:
         """The item's document; whoever comes first fetches it, the others wait for that fetch and share its error."""
         with self._lock:
             entry = self._entries.get(item_id)
@@ -52,14 +54,24 @@ class DocumentCache:
         finally:
             self._release(item_id, entry)
 
-    def _fill(self, item_id: int, entry: _Entry, fetch: Callable[[], bytes]) -> None:
+    def _fill(self, item_id: int, entry: _Entry, fetch: Callable[[], Fetched]) -> None:
         try:
-            data = fetch()
+            fetched = fetch()
             path = Path(self._folder.name) / str(item_id)
-            path.write_bytes(data)
-            entry.document.set_result(Document(path, hashlib.sha256(data).hexdigest(), len(data)))
+            self._write(path, fetched.data)
+            entry.document.set_result(Document(path, fetched.sha256, len(fetched.data)))
         except BaseException as exc:  # noqa: BLE001 (it is raised again, in every thread that waits for it)
             entry.document.set_exception(exc)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            path.write_bytes(data)
+        except OSError as exc:
+            path.unlink(missing_ok=True)
+            # A full disk is no fault of the page's, and may pass.
+            raise StorageUnavailable(
+                f"The worker cannot keep a document of {len(data)} bytes: {exc}"
+            ) from exc
 
     def _release(self, item_id: int, entry: _Entry) -> None:
         with self._lock:

@@ -40,7 +40,7 @@ def plan(page: ClaimedPage, max_pixels: int) -> Plan:
     """
     if page.task not in TASKS:
         return Plan(page.task, Parameters())
-    codes = _charged(page)
+    codes = charged(page)
     found = parameters_of(page.task, page.all_options)
     rung = sum(code in _OF_THE_TEXT for code in codes)
     if rung >= 1:
@@ -55,7 +55,7 @@ def plan(page: ClaimedPage, max_pixels: int) -> Plan:
     return Plan("text" if plain else page.task, found)
 
 
-def _charged(page: ClaimedPage) -> Sequence[str]:
+def charged(page: ClaimedPage) -> Sequence[str]:
     """The codes that its failure budget was charged for; those from before a redrive count no more."""
     codes = [code for code in page.codes if code in BY_CODE and not BY_CODE[code].free]
     return codes[len(codes) - page.failures :] if page.failures else ()

@@ -41,10 +41,10 @@ class Pulse:
         """One heartbeat; registers again if the record has forgotten this worker."""
         runner = self._runner
         heartbeat = Heartbeat(
-            state=WorkerState.DRAINING if runner.draining else WorkerState.READY,
+            state=runner.state,
             batches=runner.held(),
             in_flight=runner.in_flight,
-            pages_per_second=runner.rate.sample(busy=runner.in_flight > 0),
+            pages_per_second=runner.rate.sample(),
             last_error=runner.last_error,
         )
         with self._database.transaction() as session:

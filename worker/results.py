@@ -1,6 +1,6 @@
 """From what the engine gave to what the record keeps: the body of a result line, free of characters it refuses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -25,8 +25,8 @@ def body(
     loaded: Loaded | None,
     result: PageResult,
     timings_ms: Mapping[str, int],
-) -> str:
-    """The page's members of its result line, as JSON."""
+) -> tuple[str, Sequence[str]]:
+    """The page's members of its result line, as JSON, and its warnings."""
     if plan.task != page.task:
         result = replace(result, markdown=result.text, warnings=(*result.warnings, PLAIN))
     members: dict[str, Any] = {
@@ -38,7 +38,7 @@ def body(
         "confidence": result.confidence,
         "warnings": [*(loaded.warnings if loaded else ()), *result.warnings],
         "usage": dict(result.usage),
-        "timings_ms": {"queue": page.queued_ms, **_load_timings(loaded), **timings_ms, **result.timings_ms},
+        "timings_ms": {**timings_ms, **result.timings_ms},
         "image": _image(loaded, result),
         "engine": engine.name,
         "model": engine.model,
@@ -49,13 +49,19 @@ def body(
     }
     if page.failures:
         members["parameters"] = _parameters(plan)
-    return _dump(members)
+    dumped, cleaned = _storable(members)
+    return dumped, cleaned["warnings"]
+
+
+def recalled(body: str, timings_ms: Mapping[str, int]) -> str:
+    """A result that was kept, as that of another page that asks the same: its times are its own."""
+    return orjson.dumps({**orjson.loads(body), "timings_ms": timings_ms, "cache": "hit"}).decode()
 
 
 def parameters(plan: Plan, partial: str | None) -> str:
     """What the record keeps of an attempt that failed, as JSON: how it was tried, and the end of what came of it."""
     kept = _parameters(plan)
-    return _dump(kept if partial is None else kept | {"partial": partial[-MAX_PARTIAL:]})
+    return _storable(kept if partial is None else kept | {"partial": partial[-MAX_PARTIAL:]})[0]
 
 
 def _parameters(plan: Plan) -> dict[str, Any]:
@@ -67,10 +73,6 @@ def _region(region: Region) -> dict[str, Any]:
     return members if region.label is None else members | {"label": region.label}
 
 
-def _load_timings(loaded: Loaded | None) -> dict[str, int]:
-    return {"fetch": loaded.fetch_ms, "decode": loaded.decode_ms} if loaded else {}
-
-
 def _image(loaded: Loaded | None, result: PageResult) -> dict[str, Any] | None:
     if loaded is None:
         return None
@@ -80,18 +82,21 @@ def _image(loaded: Loaded | None, result: PageResult) -> dict[str, Any] | None:
     return {"width": width, "height": height, "sha256": loaded.sha256, "rotation": result.rotation}
 
 
-def _dump(members: dict[str, Any]) -> str:
-    """JSON that Postgres takes: no NUL, no lone surrogate; the rare text that has one is cleaned and marked."""
+def _storable(members: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """JSON that Postgres takes, and what is in it: no NUL, no lone surrogate.
+
+    The rare text that has one is cleaned and marked.
+    """
     try:
         dumped = orjson.dumps(members)
     except TypeError:
         dumped = None  # a lone surrogate
     if dumped is not None and b"\\u0000" not in dumped:
-        return dumped.decode()
+        return dumped.decode(), members
     cleaned = _clean(members)
     if orjson.dumps(cleaned) != dumped:  # not so where a backslash before "u0000" was read on the page
         cleaned.setdefault("warnings", []).append(REMOVED)
-    return orjson.dumps(cleaned).decode()
+    return orjson.dumps(cleaned).decode(), cleaned
 
 
 def _clean(value: Any) -> Any:  # noqa: ANN401 (any JSON value)

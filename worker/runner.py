@@ -7,40 +7,38 @@ threads ahead of the engine. There is no barrier: pages of any batch, job and te
 import asyncio
 import random
 import threading
-import time
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
+from ocrfleet import failpoints
 from ocrfleet.blobs import Blobs
 from ocrfleet.catalogue import Parameters
 from ocrfleet.db import Database
-from ocrfleet.errors import (
-    EmptyOutput,
-    FleetError,
-    InferenceTimeout,
-    Internal,
-    UnknownTask,
-)
+from ocrfleet.errors import FleetError, Internal, UnknownTask
 from ocrfleet.messages import PageBatch
 from ocrfleet.settings import Settings
-from ocrfleet.states import Lane, PageState
-from ocrfleet.store import dispatch, pages
+from ocrfleet.states import Lane, PageState, WorkerState
 from ocrfleet.store.pages import ClaimedPage, Lease
 from ocrfleet.store.settle import Settlement
 from worker import escalation, results, settlements
-from worker.decode import Found, Loaded, Loader
-from worker.engines.base import Engine, EngineInfo, PageRequest, PageResult
+from worker.breaker import Breaker
+from worker.cache import ResultCache, worth_keeping
+from worker.claims import Claims
+from worker.decode import Found, Loaded, Loader, Recalled
+from worker.engines.base import Engine, EngineInfo
 from worker.escalation import Plan
 from worker.gates import BatchGate, PageGate
+from worker.guard import Guard, Listener
+from worker.infer import infer
 from worker.rate import Rate
 from worker.settle import BatchTracker, Completer, Finished
+from worker.thumbnails import Thumbnails
 
 log = structlog.get_logger()
 
@@ -48,24 +46,31 @@ _AHEAD = 4
 """Pages decoded beyond those that are being loaded, so that the engine never waits for one."""
 _INTERACTIVE_THREADS = 2
 _HEALTH_TIMEOUT = 5.0
-_CLAIM_TRIES, _CLAIM_PAUSE = 3, 0.5
 
 
 class Runner:
     """Built and started before the worker takes its first message."""
 
-    def __init__(self, settings: Settings, database: Database, blobs: Blobs, engine: Engine) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        blobs: Blobs,
+        engine: Engine,
+        breaker: Breaker | None = None,
+    ) -> None:
         self.incarnation: UUID = uuid4()
         self.rate = Rate()
-        self.in_flight = 0
         self.succeeded = 0
-        """Pages read since the start."""
-        self.last_error: str | None = None
+        """Pages that the engine has read since the start."""
+        self._last_error: str | None = None
         self._settings = settings
-        self._database = database
         self._engine = engine
+        self._claims = Claims(database, self.incarnation)
         self._loader = Loader(settings, blobs)
+        self._cache = ResultCache(settings, self._loader.limits, database)
         self._completer = Completer(database)
+        self._thumbnails = Thumbnails(blobs, settings.bucket)
         self._gate = BatchGate()
         self._held: list[int] = []
         # By lease, not by page: a page that was lost and came back stands twice.
@@ -74,6 +79,7 @@ class Runner:
         self._draining = False
         self._chance = random.Random()  # noqa: S311 (jitter)
         self._loop = asyncio.new_event_loop()
+        self._guard = Guard(breaker or Breaker(), self._loop, engine, blobs, self._return_waiting)
         self._thread = threading.Thread(target=self._loop.run_forever, name="runner", daemon=True)
         # Interactive pages do not queue behind bulk ones for a thread.
         self._threads = {
@@ -90,11 +96,17 @@ class Runner:
         # Loading ahead has gates of its own, so that no page takes a place in the engine before it is decoded, and no
         # interactive page waits behind bulk ones that are.
         self._loading = {lane: PageGate(partial(self._ahead, lane)) for lane in Lane}
-        self._reading = PageGate(self._engine.wanted)
+        self._reading = PageGate(self._wanted)
         return self.info
+
+    def _wanted(self) -> int:
+        """As many as the engine says; one, as long as nobody knows whether it works."""
+        return min(1, self._engine.wanted()) if self._guard.trying else self._engine.wanted()
 
     def _ahead(self, lane: Lane) -> int:
         """Pages that may be loading or loaded; without pixels they cost nothing."""
+        if self._guard.trying:
+            return 1
         if not self._engine.reads_pixels:
             return self.info.in_flight
         return _AHEAD + (self._settings.fetch_threads if lane is Lane.BULK else _INTERACTIVE_THREADS)
@@ -104,8 +116,10 @@ class Runner:
         # Registered first: from now on the heartbeats say that the batch is here. A repeated message stands twice.
         self._held.append(batch.batch_id)
         try:
-            with self._gate.enter(exclusive=batch.exclusive):
-                claimed = self._give_back(batch) if self._draining else self._claim(batch)
+            with self._gate.enter(exclusive=batch.exclusive), self._guard.turn() as admitted:
+                ours = admitted and not self._draining
+                claimed = self._claims.take(batch) if ours else self._claims.give_back(batch)
+                failpoints.reach("worker.claimed")
                 tracker = BatchTracker(len(claimed))
                 self._loop.call_soon_threadsafe(self._spawn, claimed, batch.lane, tracker)
                 tracker.wait()
@@ -116,6 +130,27 @@ class Runner:
     def held(self) -> list[int]:
         """Ids of the batches received and not yet settled."""
         return list(self._held)
+
+    def on_intake(self, intake: Listener) -> None:
+        """Tell `intake`, from now on, when no batch is wanted, and when again."""
+        self._guard.intake = intake
+
+    @property
+    def state(self) -> WorkerState:
+        """What the heartbeats say."""
+        if self._draining:
+            return WorkerState.DRAINING
+        return WorkerState.TRIPPED if self._guard.tripped else WorkerState.READY
+
+    @property
+    def last_error(self) -> str | None:
+        """Why nothing is taken now; else what the last page failed with."""
+        return self._guard.reason or self._last_error
+
+    @property
+    def in_flight(self) -> int:
+        """Pages in the engine."""
+        return self.rate.in_flight
 
     def healthy(self) -> bool:
         """Whether the engine can go on; a worker that drains is not asked any more."""
@@ -131,7 +166,8 @@ class Runner:
     def drain(self) -> None:
         """Take nothing new: what has not begun goes back now, what has not ended within `drain_timeout` then."""
         self._draining = True
-        self._loop.call_soon_threadsafe(lambda: [self._cancel(lease) for lease in list(self._waiting)])
+        self._loop.call_soon_threadsafe(self._guard.stop)
+        self._loop.call_soon_threadsafe(self._return_waiting)
         # On the loop, with which the timer ends.
         self._loop.call_soon_threadsafe(self._loop.call_later, self._settings.drain_timeout, self._cancel_all)
 
@@ -151,24 +187,10 @@ class Runner:
     def draining(self) -> bool:
         return self._draining
 
-    def _claim(self, batch: PageBatch) -> list[ClaimedPage]:
-        for left in reversed(range(_CLAIM_TRIES)):
-            try:
-                with self._database.transaction() as session:
-                    return pages.claim(session, self.incarnation, batch.pages)
-            except SQLAlchemyError as exc:
-                # A commit whose answer was lost leaves pages running that we do not know of: the sweeper finds
-                # that our heartbeats do not name them.
-                log.warning("claim_failed", batch_id=batch.batch_id, error=str(exc), tries_left=left)
-                time_left = _CLAIM_PAUSE if left else 0.0
-                threading.Event().wait(time_left)
-        return []
-
-    def _give_back(self, batch: PageBatch) -> list[ClaimedPage]:
-        """What came too late goes to another worker at once, instead of when the sweeper misses it."""
-        with suppress(SQLAlchemyError), self._database.transaction() as session:
-            dispatch.unmark(session, [batch.batch_id])
-        return []
+    def _return_waiting(self) -> None:
+        """What has not begun goes back at no cost."""
+        for lease in list(self._waiting):
+            self._cancel(lease)
 
     def _cancel(self, lease: Lease) -> None:
         if task := self._tasks.get(lease):
@@ -177,6 +199,7 @@ class Runner:
 
     def _cancel_all(self) -> None:
         self._draining = True
+        self._loop.call_soon_threadsafe(self._guard.stop)
         self._loop.call_soon_threadsafe(lambda: [self._cancel(lease) for lease in list(self._tasks)])
 
     def _spawn(self, claimed: list[ClaimedPage], lane: Lane, tracker: BatchTracker) -> None:
@@ -186,7 +209,7 @@ class Runner:
 
     async def _lead(self, page: ClaimedPage, lane: Lane, tracker: BatchTracker) -> None:
         """One page from claim to the completer's queue; whatever happens, it is settled."""
-        found, plan = Found(), Plan(page.task, Parameters())
+        found, plan = Found(page.queued_ms), Plan(page.task, Parameters())
         try:
             plan = escalation.plan(page, self._settings.max_pixels)
             settlement = await self._recognize(page, plan, lane, found)
@@ -194,41 +217,49 @@ class Runner:
             # Canceled job or drain: the store turns `ready` into `canceled` where the job is.
             settlement = settlements.of(page, self.incarnation, PageState.READY)
         except FleetError as exc:
-            settlement = self._failed(page, plan, exc)
+            settlement = self._failed(page, plan, exc, found)
         except Exception as exc:
             log.exception("page_failed", page_id=page.id, job_id=str(page.job_id))
-            settlement = self._failed(page, plan, Internal(f"{type(exc).__name__}: {exc}"))
+            settlement = self._failed(page, plan, Internal(f"{type(exc).__name__}: {exc}"), found)
         self._tasks.pop(page.lease, None)
         if found.page_count is not None:
             # The further pages of its document do not fail with it.
             settlement = replace(settlement, page_count=found.page_count)
+        if settlement.state is PageState.DEAD and found.pixels is not None and lane is Lane.BULK:
+            key = await self._thumbnails.keep(self._threads[lane], page, found.pixels)
+            settlement = replace(settlement, thumbnail=key)
         self._completer.put(Finished(settlement, tracker.done))
-        self.rate.count()
-        self.succeeded += settlement.state is PageState.SUCCEEDED
 
     async def _recognize(self, page: ClaimedPage, plan: Plan, lane: Lane, found: Found) -> Settlement:
-        claimed = time.monotonic()
         loaded: Loaded | None = None
         async with self._turn(self._loading[lane], page, lane):
             if page.task not in self.info.tasks:
                 can = ", ".join(self.info.tasks)
                 raise UnknownTask(f"the engine {self.info.name} can do {can}, not {page.task!r}")
             if self._engine.reads_pixels:
-                loaded = await self._loop.run_in_executor(self._threads[lane], self._loader.load, page, found)
+                recall = partial(self._cache.recall, page, plan, self.info, found)
+                known = await self._loop.run_in_executor(
+                    self._threads[lane], self._loader.load, page, found, recall
+                )
+                if isinstance(known, Recalled):
+                    self._guard.fetched()
+                    body = results.recalled(known.body, found.all_timings())
+                    return settlements.of(page, self.incarnation, PageState.SUCCEEDED, body)
+                loaded = known
+                found.pixels = loaded.pixels
             # Its place among the pages ahead is kept until the engine takes it: they are bounded by what is decoded.
             await self._wait(self._reading, page, lane)
         try:
-            self.in_flight += 1
-            started = time.monotonic()
-            result = await self._infer(page, plan, lane, loaded)
-            ended = time.monotonic()
+            with self.rate.page(), found.timed("infer"):
+                limit = self._settings.inference_timeout
+                result = await infer(self._engine, page, plan, lane, loaded, limit)
         finally:
-            self.in_flight -= 1
             self._reading.leave()
-        waited = started - claimed - (loaded.seconds if loaded else 0.0)
-        timings = {"wait": round(1000 * waited), "infer": round(1000 * (ended - started))}
-        body = results.body(page, plan, self.info, loaded, result, timings)
-        return settlements.of(page, self.incarnation, PageState.SUCCEEDED, body)
+        self.succeeded += 1
+        self._guard.settled(None)
+        body, warnings = results.body(page, plan, self.info, loaded, result, found.all_timings())
+        settlement = settlements.of(page, self.incarnation, PageState.SUCCEEDED, body)
+        return replace(settlement, cache_key=found.cache_key) if worth_keeping(page, warnings) else settlement
 
     @asynccontextmanager
     async def _turn(self, gate: PageGate, page: ClaimedPage, lane: Lane) -> AsyncGenerator[None]:
@@ -239,8 +270,8 @@ class Runner:
             gate.leave()
 
     async def _wait(self, gate: PageGate, page: ClaimedPage, lane: Lane) -> None:
-        """What waits has not begun: a drain returns it at once."""
-        if self._draining:
+        """What waits has not begun: a drain returns it at once, and so does a breaker that opens."""
+        if self._draining or self._guard.tripped:
             raise asyncio.CancelledError
         self._waiting.add(page.lease)
         try:
@@ -248,38 +279,10 @@ class Runner:
         finally:
             self._waiting.discard(page.lease)
 
-    async def _infer(self, page: ClaimedPage, plan: Plan, lane: Lane, loaded: Loaded | None) -> PageResult:
-        limit = self._settings.inference_timeout
-        clock = asyncio.timeout(None)
-        request = PageRequest(
-            request_id=f"{page.id}-{page.fence}",
-            task=plan.task,
-            pixels=loaded.pixels if loaded else None,
-            lane=lane,
-            prompt=page.prompt if plan.task == page.task else None,
-            parameters=plan.parameters,
-            options=page.all_options,
-            begun=lambda: clock.reschedule(self._loop.time() + limit),
+    def _failed(self, page: ClaimedPage, plan: Plan, error: FleetError, found: Found) -> Settlement:
+        self._guard.settled(error)
+        settlement = settlements.failed(
+            page, plan, error, self.incarnation, self._chance, found.all_timings()
         )
-        try:
-            async with clock:
-                result = await self._engine.recognize(request)
-        except TimeoutError as exc:
-            await self._engine.abort(request.request_id)
-            raise InferenceTimeout(f"the page took longer than {limit:g} s", limit=limit) from exc
-        except asyncio.CancelledError:
-            await self._engine.abort(request.request_id)
-            raise
-        if (
-            not result.text
-            and result.markdown is None
-            and result.fields is None
-            and "blank_page" not in result.warnings
-        ):
-            raise EmptyOutput("the engine found no text, and did not call the page blank")
-        return result
-
-    def _failed(self, page: ClaimedPage, plan: Plan, error: FleetError) -> Settlement:
-        settlement = settlements.failed(page, plan, error, self.incarnation, self._chance)
-        self.last_error = f"{settlement.code}: {settlement.detail}"
+        self._last_error = f"{settlement.code}: {settlement.detail}"
         return settlement

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from ocrfleet import failpoints
 from ocrfleet.db import Database, unreachable
 from ocrfleet.errors import Internal
 from ocrfleet.states import PageState
@@ -73,6 +74,7 @@ class Completer:
             try:
                 with self._database.transaction() as session:
                     settle(session, settlements)
+                    failpoints.reach("settle.before_commit")
             # What is no outage lies in the data of some page, and must not end this thread.
             except Exception as exc:  # noqa: BLE001
                 if not unreachable(exc):
@@ -82,6 +84,7 @@ class Completer:
                 self._give_up.wait(delay)
                 delay = min(_BACKOFF_CAP, delay * 2)
             else:
+                failpoints.reach("settle.after_commit")
                 return
 
     def _split(self, settlements: Sequence[Settlement], exc: Exception) -> None:

@@ -1,8 +1,11 @@
 """What became of a page, as the record is told: its state, its attempt, and whether it runs again."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from uuid import UUID
+
+import orjson
 
 from ocrfleet.errors import EngineCrashed, FleetError, PoisonPage
 from ocrfleet.states import EXCLUSIVE_AFTER, PROOFS, PageState
@@ -10,7 +13,7 @@ from ocrfleet.store import outcomes
 from ocrfleet.store.pages import ClaimedPage
 from ocrfleet.store.settle import Settlement
 from worker import results, retry
-from worker.escalation import Plan
+from worker.escalation import Plan, charged
 
 
 def of(page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}") -> Settlement:
@@ -29,20 +32,27 @@ def of(page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}")
 
 
 def failed(
-    page: ClaimedPage, plan: Plan, error: FleetError, incarnation: UUID, chance: random.Random
+    page: ClaimedPage,
+    plan: Plan,
+    error: FleetError,
+    incarnation: UUID,
+    chance: random.Random,
+    timings_ms: Mapping[str, int],
 ) -> Settlement:
     """The page's end, or its return for another try, by the error's class."""
     partial = error.extra.pop("partial", None)
     lost = isinstance(error, EngineCrashed) and error.alone
     if lost and page.losses >= EXCLUSIVE_AFTER and page.proofs + 1 >= PROOFS:
         error = PoisonPage("the page ended two engine processes while it ran alone", last=error.detail)
-    verdict = retry.decide(error, attempt=page.attempt, failures=page.failures, chance=chance)
+    same = charged(page).count(error.code)
+    verdict = retry.decide(error, attempt=page.attempt, failures=page.failures, same=same, chance=chance)
     kept = replace(
         of(page, incarnation, PageState.DEAD),
         code=error.code,
         detail=error.detail,
         lost=lost,
         parameters=results.parameters(plan, partial),
+        timings=orjson.dumps(timings_ms).decode(),
     )
     if isinstance(verdict, retry.Dead):
         return replace(kept, body=outcomes.error_body(error), failed=not error.free)

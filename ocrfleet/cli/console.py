@@ -128,3 +128,14 @@ def interruptible() -> Generator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def labels(given: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE options as a mapping."""
+    found: dict[str, str] = {}
+    for label in given or []:
+        name, equals, value = label.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"a label is NAME=VALUE, not {label!r}")
+        found[name] = value
+    return found

@@ -86,6 +86,7 @@ def checks(config: Settings) -> Iterator[Check]:
     yield _wheels()
     yield _disk(config.state)
     yield _memory()
+    yield _sandbox()
     running = _running(config)
     if running:
         yield from _servers(config)
@@ -132,6 +133,18 @@ def _memory() -> Check:
             "memory", "warning", found, f"free {(MEMORY - free) / GIB:.1f} GiB, or use --device cpu:1"
         )
     return Check("memory", "ok", found)
+
+
+def _sandbox() -> Check:
+    walls = [sys.executable, "-I", "-m", "ocrfleet.sandbox_walls"]
+    done = subprocess.run(walls, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return Check("sandbox", "failed", last, "install ocrfleet with all that it needs")
+    if done.stdout.strip() == "open":
+        fix = "allow user namespaces (sysctl user.max_user_namespaces), or run the workers as root"
+        return Check("sandbox", "warning", "files are read by processes that reach the network", fix)
+    return Check("sandbox", "ok", "files are read by processes without network and root")
 
 
 def _ports(state: Path) -> Check:

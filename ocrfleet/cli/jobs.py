@@ -1,16 +1,17 @@
-"""`ocrfleet jobs`: list, show, watch."""
+"""`ocrfleet jobs`: list, show, watch; cli/control.py has the rest."""
 
 from typing import Annotated
 
 import typer
 
 from ocrfleet.api_types import Job
-from ocrfleet.cli import connect, progress
+from ocrfleet.cli import connect, control, progress, redrive
 from ocrfleet.cli.console import (
     Exit,
     Interrupted,
     exit_for_job,
     interruptible,
+    labels,
     put,
     put_json,
     put_table,
@@ -20,7 +21,9 @@ from ocrfleet.cli.console import (
 from ocrfleet.client import Client
 from ocrfleet.settings import settings
 
-app = typer.Typer(no_args_is_help=True, help="List, show and watch jobs.")
+app = typer.Typer(no_args_is_help=True, help="List, show, watch and control jobs.")
+control.register(app)
+app.command("retry")(redrive.retry)
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -109,14 +112,3 @@ def describe(job: Job) -> None:
         put(f"error    {code}: {count:,}")
     if job["error"]:
         put(f"failed   {job['error']['code']}: {job['error']['detail']}")
-
-
-def labels(given: list[str] | None) -> dict[str, str]:
-    """NAME=VALUE options as a mapping."""
-    found: dict[str, str] = {}
-    for label in given or []:
-        name, equals, value = label.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"a label is NAME=VALUE, not {label!r}")
-        found[name] = value
-    return found

@@ -13,9 +13,9 @@ from ocrfleet import blobs
 from ocrfleet.api_types import JobInput, ObjectRef, PrefixInput
 from ocrfleet.blobs import Blobs
 from ocrfleet.cli import connect
-from ocrfleet.cli.console import Exit, put, put_json, reports_errors, say
+from ocrfleet.cli.console import Exit, labels, put, put_json, reports_errors, say
 from ocrfleet.cli.inputs import STDIN
-from ocrfleet.cli.jobs import follow, labels
+from ocrfleet.cli.jobs import follow
 from ocrfleet.cli.wanted import (
     FieldOption,
     PagesOption,

@@ -230,7 +230,7 @@ def lease_items(session: Session, limit: int, seconds: float, *, per_job: int = 
                 WHERE job_id = j.id AND state = 'pending' AND (leased_until IS NULL OR leased_until <= now())
                 ORDER BY id LIMIT :per_job FOR NO KEY UPDATE SKIP LOCKED
             ) x
-            WHERE j.items_pending > 0 ORDER BY j.created_at LIMIT :limit
+            WHERE j.items_pending > 0 AND j.state IN ('queued', 'running', 'paused') ORDER BY j.created_at LIMIT :limit
         ) due
         WHERE i.id = due.id
         RETURNING i.id, i.job_id, i.bucket, i.key, i.etag, i.version_id,
@@ -248,6 +248,7 @@ def postpone(session: Session, item_ids: Sequence[int], seconds: float) -> None:
 def counted(session: Session, found: Sequence[CountedItem]) -> None:
     """Write the pages of counted items; an item counted twice, or of a canceled job, is left alone."""
     held = jobs.lock(session, [c.item.job_id for c in found])
+    found = [c for c in found if c.item.job_id in held and held[c.item.job_id].accepts]
     query = """
         UPDATE items i SET state = f.state, page_count = f.page_count, leased_until = NULL,
             etag = coalesce(i.etag, f.etag), version_id = coalesce(i.version_id, f.version_id)
@@ -264,7 +265,7 @@ def counted(session: Session, found: Sequence[CountedItem]) -> None:
     ours = {row.id for row in session.execute(text(query), values)}
     for job_id, job in sorted(held.items()):
         mine = [c for c in found if c.item.job_id == job_id and c.item.id in ours]
-        if mine and job.accepts:
+        if mine:
             _add_pages(session, job_id, mine, job.result_seq)
     notify(session, WORK)
 

@@ -10,13 +10,10 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ocrfleet.errors import Canceled, FleetError, JobStateConflict, NotFound
 from ocrfleet.states import JOB_TERMINAL, JobState, Lane
 from ocrfleet.store.notify import JOB_DONE, WORK, notify
 from ocrfleet.tables import items, jobs, pages
 
-_DROP_AT_ONCE = 10_000
-"""Queued pages canceled in one statement: a large job must not hold up the leader."""
 ACTIVE = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
@@ -99,14 +96,15 @@ CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_object_agg(code, x.pages), '{}') AS errors FROM job_errors x
     WHERE x.job_id = j.id AND x.pages > 0
 ) e
-WHERE j.tenant_id = :tenant
+WHERE j.tenant_id = :tenant AND (j.purged_at IS NULL OR :purged)
 """
 
 
-def get(session: Session, tenant_id: UUID, job_id: UUID) -> RowMapping | None:
-    """The job with its stored counts; `outstanding` is what they leave of `total`."""
+def get(session: Session, tenant_id: UUID, job_id: UUID, *, purged: bool = False) -> RowMapping | None:
+    """The job with its stored counts; `outstanding` is what they leave of `total`. A deleted one only if `purged`."""
     query = text(_SELECT + " AND j.id = :job")
-    return session.execute(query, {"tenant": tenant_id, "job": job_id}).mappings().one_or_none()
+    values = {"tenant": tenant_id, "job": job_id, "purged": purged}
+    return session.execute(query, values).mappings().one_or_none()
 
 
 def listing(
@@ -120,7 +118,7 @@ def listing(
 ) -> Sequence[RowMapping]:
     """Jobs, newest first, from the one after `before` (created_at, id)."""
     clauses = [_SELECT, "AND j.lane = 'bulk'"]
-    values: dict[str, Any] = {"tenant": tenant_id, "limit": limit}
+    values: dict[str, Any] = {"tenant": tenant_id, "limit": limit, "purged": False}
     if state:
         clauses.append("AND j.state = :state")
         values["state"] = state
@@ -140,6 +138,12 @@ def ended(session: Session, job_ids: Sequence[UUID]) -> set[UUID]:
     """Those of the jobs that are terminal: no more results come, unless one is redriven."""
     query = text("SELECT id FROM jobs WHERE id = ANY(:ids) AND finished_at IS NOT NULL")
     return set(session.execute(query, {"ids": list(job_ids)}).scalars())
+
+
+def is_there(session: Session, job_id: UUID) -> bool:
+    """Whether the job is one that callers see: nobody has deleted it."""
+    query = text("SELECT 1 FROM jobs WHERE id = :job AND purged_at IS NULL")
+    return session.execute(query, {"job": job_id}).scalar() is not None
 
 
 def lock(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, LockedJob]:
@@ -198,76 +202,6 @@ def start(session: Session, job_ids: Sequence[UUID]) -> None:
     session.execute(text(query), {"ids": list(job_ids)})
 
 
-def cancel(session: Session, tenant_id: UUID, job_id: UUID, because: type[FleetError] = Canceled) -> JobState:
-    """Cancel: nothing queued is claimed any more, running pages end when their worker lets go.
-
-    The queued pages of a large job become `canceled` in steps (`drop_canceled`). Canceling twice is no error.
-    NotFound for an unknown job, JobStateConflict for one that completed or failed.
-    """
-    values = {"job": job_id, "tenant": tenant_id, "code": because.code, "detail": because().detail}
-    known = text("SELECT 1 FROM jobs WHERE id = :job AND tenant_id = :tenant")
-    if session.execute(known, values).scalar() is None:
-        raise NotFound(f"there is no job {job_id}")
-    state = lock(session, [job_id])[job_id].state
-    if state in (JobState.CANCELING, JobState.CANCELED):
-        return state
-    if state not in ACTIVE:
-        raise JobStateConflict(f"the job is {state} and can no longer be canceled", state=state)
-    # Nothing more is expanded: what has been listed so far is the whole of it.
-    query = """
-        UPDATE jobs SET state = 'canceling', items_pending = 0, listed_at = coalesce(listed_at, now()),
-               error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
-        WHERE id = :job"""
-    session.execute(text(query), values)
-    advance(session, [Delta(job_id, canceled=_drop_queued(session, job_id, _DROP_AT_ONCE))])
-    return JobState.CANCELING
-
-
-def drop_canceled(session: Session) -> None:
-    """Go on canceling the queued pages of one job that is being canceled, some thousands at a time."""
-    query = """
-        SELECT id FROM jobs j WHERE state = 'canceling'
-          AND (EXISTS (SELECT 1 FROM pages p WHERE p.job_id = j.id AND p.state = 'ready')
-               OR EXISTS (SELECT 1 FROM pages p WHERE p.job_id = j.id AND p.state = 'dispatched'))
-        ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"""
-    job_id = session.execute(text(query)).scalar()
-    if job_id is not None:
-        advance(session, [Delta(job_id, canceled=_drop_queued(session, job_id, _DROP_AT_ONCE))])
-
-
-def fail(session: Session, job_id: UUID, error: FleetError) -> None:
-    """End a job whose expansion failed; pages already expanded that wait are canceled."""
-    if not lock(session, [job_id])[job_id].accepts:
-        return
-    canceled = _drop_queued(session, job_id)
-    query = """
-        UPDATE jobs SET state = 'failed', outcome = 'failed', finished_at = now(), canceled = canceled + :canceled,
-               items_pending = 0, error = jsonb_build_object('code', CAST(:code AS text), 'detail', CAST(:detail AS text))
-        WHERE id = :job"""
-    values = {"job": job_id, "canceled": canceled, "code": error.code, "detail": error.detail}
-    session.execute(text(query), values)
-
-
-# The two halves are apart so that each finds its partial index. Claims wait for dispatched pages, hence their order.
-_DROP = text("""
-WITH dispatched AS (
-    SELECT id FROM pages WHERE job_id = :job AND state = 'dispatched' ORDER BY id FOR NO KEY UPDATE
-), ready AS (
-    SELECT id FROM pages WHERE job_id = :job AND state = 'ready' ORDER BY not_before, id LIMIT :limit FOR NO KEY UPDATE
-)
-UPDATE pages p SET state = 'canceled', since = now(), batch_id = NULL
-FROM (SELECT id FROM dispatched UNION ALL SELECT id FROM ready) q WHERE p.id = q.id RETURNING 1
-""")
-
-
-def _drop_queued(session: Session, job_id: UUID, limit: int | None = None) -> int:
-    """Cancel what waits, pages and items that were still to be counted; returns the number of pages."""
-    pending = text("UPDATE items SET state = 'failed' WHERE job_id = :job AND state = 'pending'")
-    session.execute(pending, {"job": job_id})
-    # Twice: what a dispatcher or the sweeper has just moved from one half to the other is found the second time.
-    return sum(len(session.execute(_DROP, {"job": job_id, "limit": limit}).all()) for _ in range(2))
-
-
 def sample_throughput(session: Session, every: float) -> None:
     """Renew each running job's pages/s (exponentially smoothed) if its sample is older than `every` seconds."""
     query = """
@@ -285,11 +219,3 @@ def sample_throughput(session: Session, every: float) -> None:
         ) s
         WHERE j.id = s.id"""
     session.execute(text(query), {"every": every})
-
-
-def overdue(session: Session) -> list[tuple[UUID, UUID]]:
-    """Jobs whose deadline has passed, as (tenant, job)."""
-    query = """
-        SELECT tenant_id, id FROM jobs
-        WHERE deadline <= now() AND state IN ('queued', 'running', 'paused') ORDER BY id"""
-    return [(row.tenant_id, row.id) for row in session.execute(text(query))]

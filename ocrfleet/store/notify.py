@@ -15,6 +15,8 @@ WORK = "ocrfleet_work"
 """The producer has something to do."""
 JOB_DONE = "ocrfleet_job_done"
 """An interactive job ended; the payload is its id."""
+CANCEL = "ocrfleet_cancel"
+"""Running pages of a job are to be aborted; the payload is its id."""
 
 
 def notify(session: Session, channel: str, payload: str = "") -> None:

@@ -23,6 +23,7 @@ class ClaimedPage:
     number: int
     item_id: int
     job_id: UUID
+    tenant_id: UUID
     attempt: int
     failures: int
     losses: int
@@ -37,6 +38,10 @@ class ClaimedPage:
     task: str
     prompt: str | None
     options: Mapping[str, Any]
+    redriven: bool = False
+    """Somebody asked for it to be read again."""
+    override: Mapping[str, Any] | None = None
+    """The options of the redrive that brought it back."""
     proofs: int = 0
     """Processes that this page has ended while it ran alone."""
     codes: Sequence[str] = ()
@@ -48,24 +53,30 @@ class ClaimedPage:
 
     @property
     def all_options(self) -> dict[str, Any]:
-        """The job's options, and over them the item's."""
-        return {**self.options, **(self.item_options or {})}
+        """The job's options, over them the item's and the redrive's: the last wins, parameter by parameter."""
+        merged: dict[str, Any] = {}
+        parameters: dict[str, Any] = {}
+        for options in (self.options, self.item_options or {}, self.override or {}):
+            merged.update(options)
+            parameters.update(options.get("parameters") or {})
+        return {**merged, "parameters": parameters} if parameters else merged
 
 
 _CLAIM = text("""
 WITH due AS (
-    SELECT p.id FROM pages p JOIN unnest(CAST(:ids AS bigint[]), CAST(:fences AS integer[])) AS d(id, fence)
+    SELECT p.id, p.redrive_id FROM pages p JOIN unnest(CAST(:ids AS bigint[]), CAST(:fences AS integer[])) AS d(id, fence)
         ON p.id = d.id AND p.fence = d.fence
     WHERE p.state = 'dispatched' ORDER BY p.id FOR NO KEY UPDATE OF p
 )
 UPDATE pages p SET state = 'running', incarnation = :incarnation, since = now(),
     attempt = least(p.attempt + 1, 32767)
-FROM due, items i, jobs j
+FROM due LEFT JOIN redrives r ON r.id = due.redrive_id, items i, jobs j
 WHERE p.id = due.id AND i.id = p.item_id AND j.id = p.job_id
   AND j.state IN ('queued', 'running') AND (j.deadline IS NULL OR j.deadline > now())
-RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, p.attempt, p.failures, p.losses,
+RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, j.tenant_id, p.attempt, p.failures, p.losses,
     CAST(least(extract(epoch FROM now() - p.not_before) * 1000, 2147483647) AS integer) AS queued_ms,
     i.bucket, i.key, i.etag, i.version_id, i.page_count, i.options AS item_options, j.task, j.prompt, j.options,
+    p.redrive_id IS NOT NULL AS redriven, r.override,
     CASE WHEN p.losses < :exclusive THEN 0 ELSE (
         SELECT count(*) FROM attempts a
         WHERE a.page_id = p.id AND a.exclusive = 1 AND a.code IN ('worker_lost', 'engine_crashed')

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 import orjson
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from ocrfleet import failpoints
+from ocrfleet.documents import parse_pages
 from ocrfleet.states import PageState
-from ocrfleet.store import jobs, outcomes
+from ocrfleet.store import cache, jobs, outcomes
 from ocrfleet.store.notify import WORK, notify
 
 # A lease holds while its worker's heartbeat is fresh and one of the last two heartbeats names the page's batch;
@@ -21,6 +24,9 @@ LEASE_VOID = """NOT EXISTS (
       AND (p.batch_id = ANY(w.batches) OR p.batch_id = ANY(w.previous_batches)
            OR w.previous_heartbeat_at IS NULL OR w.previous_heartbeat_at <= p.since)
 )"""
+
+Begun = dict[tuple[int, int], datetime]
+"""By page id and fence, when an attempt began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,12 @@ class Settlement:
     failed: bool = False
     """Whether the page's own failure budget is charged."""
     parameters: str = "{}"
+    timings: str = "{}"
+    """JSON object: milliseconds by phase, as far as the attempt came."""
+    thumbnail: str | None = None
+    """Key in our bucket of a small image of a page that died."""
+    cache_key: bytes | None = None
+    """Under which the next who asks the same finds the result; None keeps it out of the cache."""
     page_count: int | None = None
     """Pages found in an item that had been taken for a single image."""
     incarnation: UUID | None = None
@@ -53,11 +65,13 @@ class Settlement:
     """Its worker vanished under it."""
 
 
+# A page that returns through no fault of its own keeps its place: it is not to wait behind a million others once more.
 _APPLY = text(f"""
 UPDATE pages p SET
     state = s.state, since = now(), incarnation = NULL, batch_id = NULL,
     failures = p.failures + s.failed, losses = p.losses + s.lost,
-    not_before = CASE WHEN s.state = 'ready' THEN now() + make_interval(secs => s.delay) ELSE p.not_before END
+    not_before = CASE WHEN s.state = 'ready' AND s.delay > 0 THEN now() + make_interval(secs => s.delay)
+                      ELSE p.not_before END
 FROM json_to_recordset(CAST(:rows AS json)) AS s(
     id bigint, fence integer, state text, failed integer, lost integer, swept boolean, delay float
 )
@@ -73,7 +87,9 @@ def settle(session: Session, settlements: Sequence[Settlement], lease_timeout: f
     rows, as everywhere. A page of a canceling job becomes canceled whatever came out of it.
     """
     held = jobs.lock(session, [s.job_id for s in settlements])
-    decided = [s if held[s.job_id].accepts else replace(s, state=PageState.CANCELED) for s in settlements]
+    # A worker may have slept until its job was canceled, deleted and purged.
+    known = [s for s in settlements if s.job_id in held]
+    decided = [s if held[s.job_id].accepts else replace(s, state=PageState.CANCELED) for s in known]
     # One JSON text costs the worker a fraction of seven arrays.
     rows = [
         {
@@ -88,17 +104,27 @@ def settle(session: Session, settlements: Sequence[Settlement], lease_timeout: f
         for s in decided
     ]
     values = {"rows": orjson.dumps(rows).decode(), "timeout": lease_timeout}
+    begun = _begun(session, [s for s in decided if s.code is not None])
     # By fence as well: one flush may hold a page twice, under the lease it lost and under its newer one.
     ours = {(row.id, row.fence) for row in session.execute(_APPLY, values)}
     settled = [s for s in decided if (s.page_id, s.fence) in ours]
     if not settled:
         return set()
-    _record(session, settled, {job_id: job.result_seq for job_id, job in held.items()})
+    _record(session, settled, {job_id: job.result_seq for job_id, job in held.items()}, begun)
     notify(session, WORK)
     return {s.page_id for s in settled}
 
 
-def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, int]) -> None:
+def _begun(session: Session, settlements: Sequence[Settlement]) -> Begun:
+    """When attempts began that are to be kept: the page's row says it until it is settled."""
+    if not settlements:
+        return {}
+    query = text("SELECT id, fence, since FROM pages WHERE id = ANY(:ids) AND state = 'running'")
+    rows = session.execute(query, {"ids": [s.page_id for s in settlements]})
+    return {(row.id, row.fence): row.since for row in rows}
+
+
+def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, int], begun: Begun) -> None:
     """Write outcomes and attempts of settled pages and move their jobs' counters."""
     deltas: dict[UUID, dict[str, int]] = {}
     rows: list[outcomes.Outcome] = []
@@ -114,8 +140,13 @@ def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, in
             delta[s.state.value] += 1
         if s.page_count is not None and s.state != PageState.CANCELED:
             delta["total"] += _grow(session, s)
+    failpoints.reach("settle.before_insert")
     outcomes.write(session, rows)
-    _keep_attempts(session, [s for s in settled if s.code is not None])
+    failpoints.reach("settle.after_insert")
+    cache.keep(
+        session, [(s.cache_key, s.page_id) for s in settled if s.cache_key and s.state == PageState.SUCCEEDED]
+    )
+    _keep_attempts(session, [s for s in settled if s.code is not None], begun)
     jobs.advance(session, [jobs.Delta(job_id, **deltas[job_id], listed=False) for job_id in sorted(deltas)])
 
 
@@ -123,26 +154,45 @@ _COUNTED = ("succeeded", "dead", "canceled", "results", "total")
 
 
 def _grow(session: Session, settlement: Settlement) -> int:
-    """Add the further pages of an item whose name had hidden them; returns how many there are."""
+    """Add the further pages of an item whose pages nobody knew, those that are wanted; returns how many there are.
+
+    Its name had hidden them, or it could not be counted before a redrive, whose pages they are then.
+    """
+    query = """
+        SELECT coalesce(r.override ->> 'pages', i.options ->> 'pages', j.options ->> 'pages')
+        FROM pages p JOIN items i ON i.id = p.item_id JOIN jobs j ON j.id = p.job_id
+        LEFT JOIN redrives r ON r.id = p.redrive_id WHERE p.id = :page"""
+    values = {"page": settlement.page_id, "item": settlement.item_id, "count": settlement.page_count}
+    wanted = session.execute(text(query), values).scalar()
+    numbers = parse_pages(wanted or f"1-{settlement.page_count}", settlement.page_count or 0)
     query = """
         WITH item AS (
             UPDATE items SET page_count = :count WHERE id = :item AND page_count IS NULL RETURNING id, job_id
         )
-        INSERT INTO pages (item_id, job_id, number)
-        SELECT item.id, item.job_id, n FROM item CROSS JOIN generate_series(2, :count) AS n
-        RETURNING 1"""
-    values = {"item": settlement.item_id, "count": settlement.page_count}
-    return len(session.execute(text(query), values).all())
+        INSERT INTO pages (item_id, job_id, number, redrive_id)
+        SELECT item.id, item.job_id, n, p.redrive_id
+        FROM item JOIN pages p ON p.id = :page CROSS JOIN unnest(CAST(:numbers AS integer[])) AS n
+        WHERE n <> p.number RETURNING 1"""
+    return len(session.execute(text(query), values | {"numbers": numbers}).all())
 
 
-def _keep_attempts(session: Session, settlements: Sequence[Settlement]) -> None:
-    """Keep attempts that did not succeed, each with its code and parameters."""
+_KEEP = text("""
+INSERT INTO attempts (page_id, fence, attempt, incarnation, exclusive, code, detail, parameters, timings_ms, thumbnail,
+                      started_at, worker, device, model, revision)
+SELECT n.page_id, n.fence, n.attempt, n.incarnation, n.exclusive, n.code, n.detail, n.parameters, n.timings_ms,
+       n.thumbnail, n.started_at, w.name, w.device, w.model, w.revision
+FROM json_to_recordset(CAST(:rows AS json)) AS n(
+    page_id bigint, fence integer, attempt smallint, incarnation uuid, exclusive integer, code text, detail text,
+    parameters jsonb, timings_ms jsonb, thumbnail text, started_at timestamptz
+) LEFT JOIN workers w ON w.incarnation = n.incarnation
+ON CONFLICT DO NOTHING
+""")
+
+
+def _keep_attempts(session: Session, settlements: Sequence[Settlement], begun: Begun) -> None:
+    """Keep attempts that did not succeed, each with its code, its parameters, and who made it."""
     if not settlements:
         return
-    query = """
-        INSERT INTO attempts (page_id, fence, attempt, incarnation, exclusive, code, detail, parameters)
-        VALUES (:page_id, :fence, :attempt, :incarnation, :exclusive, :code, :detail, CAST(:parameters AS jsonb))
-        ON CONFLICT DO NOTHING"""
     rows = [
         {
             "page_id": s.page_id,
@@ -152,8 +202,11 @@ def _keep_attempts(session: Session, settlements: Sequence[Settlement]) -> None:
             "exclusive": int(s.exclusive),
             "code": s.code,
             "detail": s.detail,
-            "parameters": s.parameters,
+            "parameters": orjson.Fragment(s.parameters),
+            "timings_ms": orjson.Fragment(s.timings),
+            "thumbnail": s.thumbnail,
+            "started_at": begun.get((s.page_id, s.fence)),
         }
         for s in settlements
     ]
-    session.execute(text(query), rows)
+    session.execute(_KEEP, {"rows": orjson.dumps(rows).decode()})

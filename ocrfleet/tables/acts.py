@@ -31,6 +31,8 @@ redrives = Table(
     # When the last page that the filter met had been brought back; `pages` of them so far.
     time("finished_at"),
     count("pages", BigInteger),
+    # When the next page that it brings back may run: the rate holds across chunks, however late one comes.
+    time("next_at", null=False),
     CheckConstraint("max_per_second > 0", name="max_per_second"),
     Index("redrives_open", "id", postgresql_where=text("finished_at IS NULL")),
     Index("redrives_tenant_id_id", "tenant_id", text("id DESC")),

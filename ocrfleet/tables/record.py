@@ -110,6 +110,7 @@ jobs = Table(
         "jobs_deadline", "deadline", postgresql_where=text("state IN ('queued', 'running', 'paused')")
     ),
     Index("jobs_labels", "labels", postgresql_using="gin"),
+    Index("jobs_canceling", "id", postgresql_where=text("state = 'canceling'")),
     Index("jobs_purged", "purged_at", postgresql_where=text("purged_at IS NOT NULL")),
     postgresql_with={"fillfactor": "50"},
 )  # fmt: skip

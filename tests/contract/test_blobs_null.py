@@ -1,5 +1,6 @@
 """The store without objects, and the choice of a store by its URL."""
 
+import hashlib
 import io
 import json
 
@@ -85,3 +86,28 @@ def test_a_store_needs_a_secret_key() -> None:
 def test_a_store_url_that_means_nothing_is_refused(url: str) -> None:
     with pytest.raises(errors.ValidationFailed, match="OCRFLEET_STORE_URL"):
         connect(Settings(store_url=url))
+
+
+def test_a_manifest_may_name_the_objects_it_has(blobs: NullBlobs) -> None:
+    with blobs.stream("any", "in/29990-30010.jsonl", offset=blobs.width) as stream:
+        lines = [json.loads(line) for line in b"".join(stream.chunks).splitlines()]
+    assert [line["key"] for line in lines] == [f"{number:012}.png" for number in range(29_991, 30_010)]
+
+
+def test_each_numbered_object_is_a_picture_of_its_key() -> None:
+    blobs = connect(Settings(store_url="null://?objects=2&numbered=1"))
+    fetched = [blobs.fetch("any", f"{number:012}.png", max_bytes=1000) for number in (0, 1, 0)]
+    assert fetched[0].data == fetched[2].data != fetched[1].data
+    assert len(fetched[1].data) == fetched[1].info.size
+    with Image.open(io.BytesIO(fetched[1].data)) as image:
+        assert (image.size, image.mode) == ((32, 32), "L")
+        assert image.tobytes() == hashlib.sha256(b"000000000001.png").digest() * 32
+
+
+def test_some_objects_may_be_missing() -> None:
+    blobs = connect(Settings(store_url="null://?objects=9&missing=4"))
+    found = [blobs.stat("any", f"{number:012}.png").size for number in range(9) if number % 4 != 3]
+    assert len(found) == 7
+    for number in (3, 7):
+        with pytest.raises(errors.InputNotFound):
+            blobs.fetch("any", f"{number:012}.png", max_bytes=1000)

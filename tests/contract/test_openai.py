@@ -70,6 +70,12 @@ def test_a_page_in_colour_arrives_in_colour() -> None:
     assert np.abs(np.asarray(image)[50, 100].astype(int) - (200, 40, 40)).max() < 12
 
 
+def test_a_page_without_pixels_is_our_own_fault() -> None:
+    failed, server = ask(lambda *_: Reply(), replace(TEXT, pixels=None))
+    assert isinstance(failed, errors.Internal)
+    assert server.asked == []
+
+
 def test_the_key_goes_along() -> None:
     _, server = ask(lambda *_: Reply(), openai_api_key=SecretStr("k-1"))
     assert set(server.authorization) == {"bearer k-1"}

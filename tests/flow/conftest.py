@@ -13,6 +13,7 @@ from ocrfleet import blobs
 from ocrfleet.blobs import Blobs, NullBlobs
 from ocrfleet.db import Database
 from ocrfleet.settings import Settings
+from worker.breaker import Breaker
 from worker.engines.base import Engine
 from worker.runner import Runner
 
@@ -25,10 +26,16 @@ class Runners:
     started: list[Runner] = field(default_factory=list)
 
     def __call__(
-        self, engine: Engine, *, store: Blobs | None = None, database: Database | None = None, **settings: Any
+        self,
+        engine: Engine,
+        *,
+        store: Blobs | None = None,
+        database: Database | None = None,
+        breaker: Breaker | None = None,
+        **settings: Any,
     ) -> Runner:
         config = Settings(**{"decode_processes": 1, "drain_timeout": 5.0} | settings)
-        runner = Runner(config, database or self.database, store or NullBlobs(0), engine)
+        runner = Runner(config, database or self.database, store or NullBlobs(0), engine, breaker)
         runner.start()
         self.started.append(runner)
         return runner

@@ -56,6 +56,12 @@ class FaultyEngine(PlainEngine):
         return PageResult(request.request_id)
 
 
+class SeeingEngine(FaultyEngine):
+    """Has its pages loaded."""
+
+    reads_pixels = True
+
+
 class OutOfMemoryEngine(PlainEngine):
     async def read(self, request: PageRequest) -> PageResult:
         raise EngineOom(f"{request.request_id} needs 900 GB, there are 139")
@@ -67,6 +73,17 @@ class CrashingEngine(PlainEngine):
     async def read(self, request: PageRequest) -> PageResult:
         self.is_healthy = False
         raise EngineCrashed(f"the engine ended under {request.request_id}")
+
+
+class DeadlyPageEngine(PlainEngine):
+    """A page with the option `deadly` ends the process that holds it and no other page; the next one stands ready."""
+
+    async def read(self, request: PageRequest) -> PageResult:
+        if request.options.get("deadly"):
+            error = EngineCrashed(f"the process ended under {request.request_id}")
+            error.alone = True
+            raise error
+        return PageResult(request.request_id)
 
 
 class SilentEngine(PlainEngine):
@@ -101,8 +118,24 @@ class SlowEngine(PlainEngine):
     def release(self) -> None:
         self.loop.call_soon_threadsafe(self._open.set)
 
+    def hold(self) -> None:
+        """From now on again."""
+        self.loop.call_soon_threadsafe(self._open.clear)
+
     def lanes(self) -> list[Lane]:
         return [request.lane for request in self.begun]
+
+
+class BrokenEngine(SlowEngine):
+    """Crashes under every page while it is `broken`, and lives on."""
+
+    broken = True
+
+    async def read(self, request: PageRequest) -> PageResult:
+        if self.broken:
+            await asyncio.sleep(0.002)
+            raise EngineCrashed(f"the engine ended under {request.request_id}")
+        return await super().read(request)
 
 
 class PoisonedTextEngine(PlainEngine):

@@ -30,7 +30,6 @@ from ocrfleet.states import PageState
 from ocrfleet.store import outcomes
 from ocrfleet.store import pages as store_pages
 from ocrfleet.store.settle import Settlement
-from worker.rate import Rate
 from worker.runner import Runner
 from worker.settle import Completer, Finished
 
@@ -226,13 +225,3 @@ def test_a_claim_that_never_got_through_leaves_its_pages_to_the_sweeper(
     assert runner.run(batch) == 0
     assert runner.held() == []
     assert page_states(database, job_id) == ["dispatched"] * 3
-
-
-def test_the_rate_speaks_of_times_with_work_only() -> None:
-    rate = Rate()
-    assert rate.sample(busy=False) == 0
-    rate.count(1000)
-    measured = rate.sample(busy=True)
-    assert measured > 0
-    assert rate.sample(busy=False) == measured, "an idle worker is not slow"
-    assert 0 < rate.sample(busy=True) < measured, "one that settles nothing while it works is"

@@ -13,7 +13,7 @@ from ocrfleet.db import Database
 from ocrfleet.errors import InputAccessDenied, StorageUnavailable
 from ocrfleet.s3 import Stream
 from ocrfleet.settings import Settings
-from ocrfleet.store import jobs
+from ocrfleet.store import control
 from producer.expand import TURN_SECONDS, Expander
 
 Start = Callable[[Blobs], Expander]
@@ -145,7 +145,7 @@ def test_of_two_that_expand_the_same_job_one_gives_way_and_nothing_is_doubled(
 def test_a_job_canceled_in_the_middle_grows_no_further(database: Database, expander: Start) -> None:
     def cancel() -> None:
         with database.transaction() as session:
-            jobs.cancel(session, tenant_id(session), job_id)
+            control.cancel(session, tenant_id(session), job_id)
 
     job_id = submit_manifest(database)
     expander(MeddlingBlobs(95, cancel)).step()

@@ -20,7 +20,7 @@ from ocrfleet.embedded.fleet import Fleet
 from ocrfleet.sandbox import Sandbox
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
-from ocrfleet.store import jobs
+from ocrfleet.store import control, jobs
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PATIENCE = 120.0
@@ -250,7 +250,7 @@ def test_a_canceled_job_ends_and_others_do_not(record: Database, bucket: Blobs) 
     )
     wait_for(lambda: job(record, canceled).succeeded > 0, PATIENCE)
     with record.transaction() as session:
-        jobs.cancel(session, tenant_id(session), canceled)
+        control.cancel(session, tenant_id(session), canceled)
     lines = finish(record, canceled)
     done = job(record, canceled)
     assert done.state == "canceled"

@@ -24,7 +24,7 @@ from sqlalchemy import Row
 from ocrfleet.db import Database
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
-from ocrfleet.store import dispatch, jobs
+from ocrfleet.store import control, dispatch
 from ocrfleet.store.expansion import NewItem
 from worker.heartbeat import Pulse
 from worker.runner import Runner
@@ -136,7 +136,7 @@ def test_pages_of_a_canceled_job_are_aborted_by_the_next_heartbeat_and_no_others
     one, two = threads.submit(runner.run, batch), threads.submit(runner.run, send(database, kept))
     wait_for(lambda: len(engine.begun) == 5)
     with database.transaction() as session:
-        jobs.cancel(session, tenant_id(session), canceled)
+        control.cancel(session, tenant_id(session), canceled)
     assert sorted(page_states(database, canceled)) == ["canceled"] * 2 + ["running"] * 3
     pulse.beat()
     assert one.result(PATIENCE) == 3
@@ -159,7 +159,7 @@ def test_a_result_that_comes_after_the_cancellation_is_refused(
     running = threads.submit(runner.run, send(database, job_id))
     wait_for(lambda: len(engine.begun) == 2)
     with database.transaction() as session:
-        jobs.cancel(session, tenant_id(session), job_id)
+        control.cancel(session, tenant_id(session), job_id)
     engine.release()
     assert running.result(PATIENCE) == 2
     assert page_states(database, job_id) == ["canceled"] * 2

@@ -4,8 +4,18 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from fleet_builders import PATIENCE, add_job, again_now, attempts, check_record, results, send, wait_for
-from odd_engines import FaultyEngine, SlowEngine
+from fleet_builders import (
+    PATIENCE,
+    add_job,
+    again_now,
+    attempts,
+    check_record,
+    pages,
+    results,
+    send,
+    wait_for,
+)
+from odd_engines import DeadlyPageEngine, FaultyEngine, SlowEngine
 
 from ocrfleet.db import Database
 from ocrfleet.store.expansion import NewItem
@@ -47,3 +57,30 @@ def test_each_attempt_escalates_and_is_recorded_with_its_parameters(
     (line,) = results(database, job_id)
     assert (line["state"], line["error"]["code"]) == ("dead", "repetition_loop")
     check_record(database, job_id)
+
+
+def test_a_page_that_ends_its_process_each_time_becomes_poison_and_its_neighbours_do_not_notice(
+    database: Database, start_runner: Start
+) -> None:
+    runner = start_runner(DeadlyPageEngine())
+    given = [NewItem(n, "ocr", f"{n}.png", options={"deadly": True} if n == 1 else None) for n in range(3)]
+    job_id = add_job(database, given)
+    for exclusive in (False, False, True, True):
+        again_now(database, job_id)
+        assert runner.run(send(database, job_id, exclusive=exclusive))
+    left, deadly, right = pages(database, job_id)
+    assert [(page.state, page.attempt, page.losses) for page in (left, right)] == [("succeeded", 1, 0)] * 2
+    assert (deadly.state, deadly.losses) == ("dead", 4)
+    kept = [(one.exclusive, one.code) for one in attempts(database, job_id)]
+    assert kept == [(0, "engine_crashed")] * 2 + [(1, "engine_crashed"), (1, "poison_page")]
+    check_record(database, job_id)
+
+
+def test_an_attempt_that_failed_keeps_how_long_its_phases_took(
+    database: Database, start_runner: Start
+) -> None:
+    runner = start_runner(FaultyEngine())
+    job_id = add_job(database, [NewItem(0, "ocr", "a.png", options={"fault": "engine_oom"})])
+    runner.run(send(database, job_id))
+    (kept,) = attempts(database, job_id)
+    assert kept.timings_ms.keys() == {"queue", "wait", "infer"}

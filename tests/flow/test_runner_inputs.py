@@ -103,7 +103,7 @@ def test_an_image_is_read_as_it_was_put(
     sha256 = hashlib.sha256(data).hexdigest()
     assert line["image"] == {"width": 120, "height": 160, "sha256": sha256, "rotation": 0}
     assert line["warnings"] == ["low_resolution"]
-    assert line["timings_ms"].keys() == {"queue", "wait", "fetch", "decode", "infer"}
+    assert line["timings_ms"].keys() == {"queue", "wait", "fetch", "cache", "decode", "infer"}
 
 
 @pytest.mark.parametrize("kind", ["PDF", "TIFF"])

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from ocrfleet.db import Database
 from ocrfleet.errors import FleetError
 from ocrfleet.states import PageState, WorkerState
-from ocrfleet.store import dispatch, expansion, jobs, outcomes, pages, settle, sweep, workers
+from ocrfleet.store import control, dispatch, expansion, jobs, outcomes, pages, settle, sweep, workers
 from ocrfleet.store.expansion import CountedItem, Expansion, NewItem, PendingItem
 from ocrfleet.store.jobs import NewJob
 from ocrfleet.store.pages import ClaimedPage
@@ -93,7 +93,7 @@ class Record:
     def cancel(self, job_id: UUID, because: type[FleetError] | None = None) -> str:
         with self.database.transaction() as session:
             more = () if because is None else (because,)
-            return jobs.cancel(session, self.tenant, job_id, *more)
+            return control.cancel(session, self.tenant, job_id, *more)
 
     def pending(self, limit: int = 100) -> list[PendingItem]:
         """Lease items to count, and let the lease lapse at once."""
@@ -191,7 +191,7 @@ class Record:
 
 
 _RECOUNT = """
-SELECT j.* FROM jobs j LEFT JOIN LATERAL (
+SELECT j.* FROM (SELECT * FROM jobs WHERE purged_at IS NULL) j LEFT JOIN LATERAL (
     SELECT count(*) AS total, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
            count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'canceled') AS canceled
     FROM pages p WHERE p.job_id = j.id
@@ -204,14 +204,16 @@ WHERE (j.total, j.succeeded, j.dead, j.canceled, j.items_total, j.items_pending,
     IS DISTINCT FROM (p.total, p.succeeded, p.dead, p.canceled, i.total, i.pending, e.dead)
    OR (j.finished_at IS NOT NULL AND j.state <> 'failed')
       <> (j.expanded_at IS NOT NULL AND j.succeeded + j.dead + j.canceled = j.total AND j.state <> 'failed')"""
-# An outcome for each result and dead letter, of the fence the page ended under, numbered without a gap.
+# An outcome for each result and dead letter, of the fence the page ended under, numbered without a gap but where
+# letters were redriven.
 _STREAMS = """
 SELECT p.id, o.seq FROM pages p FULL JOIN outcomes o ON o.page_id = p.id
 WHERE (p.state IN ('succeeded', 'dead')) IS DISTINCT FROM (o.page_id IS NOT NULL)
    OR o.state <> p.state OR o.fence <> p.fence OR o.job_id <> p.job_id
 UNION ALL
-SELECT NULL, j.result_seq FROM jobs j JOIN outcomes o ON o.job_id = j.id
-GROUP BY j.id HAVING count(*) <> j.result_seq OR min(o.seq) <> 1 OR max(o.seq) <> j.result_seq"""
+SELECT NULL, j.result_seq FROM jobs j JOIN outcomes o ON o.job_id = j.id WHERE j.purged_at IS NULL
+GROUP BY j.id HAVING max(o.seq) > j.result_seq OR (count(*) <> j.result_seq
+    AND NOT EXISTS (SELECT 1 FROM pages r WHERE r.job_id = j.id AND r.redrive_id IS NOT NULL))"""
 _ORPHANS = """
 SELECT 'page', p.id FROM pages p LEFT JOIN items i ON i.id = p.item_id AND i.job_id = p.job_id WHERE i.id IS NULL
 UNION ALL SELECT 'item', i.id FROM items i LEFT JOIN jobs j ON j.id = i.job_id WHERE j.id IS NULL

@@ -6,7 +6,7 @@ import pytest
 from builders import Racer, Record, scans
 
 from ocrfleet.errors import EncryptedPdf, TooManyPages
-from ocrfleet.store import expansion, jobs
+from ocrfleet.store import control, expansion
 from ocrfleet.store.expansion import CountedItem, NewItem, PendingItem
 
 
@@ -121,7 +121,7 @@ def test_counts_of_a_canceled_job_are_left_alone(record: Record) -> None:
 def test_a_count_that_meets_a_cancellation_adds_nothing(record: Record) -> None:
     (item,) = pending(record)
     with record.database.transaction() as session:
-        jobs.cancel(session, record.tenant, item.job_id)
+        control.cancel(session, record.tenant, item.job_id)
         count = Racer(record.database, lambda s: expansion.counted(s, [CountedItem(item, 2, [1, 2])]))
         assert count.waits()
     count.result()

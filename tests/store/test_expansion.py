@@ -9,7 +9,7 @@ from builders import Racer, Record, scans
 from sqlalchemy.orm import Session
 
 from ocrfleet.errors import InputNotFound, ManifestInvalid
-from ocrfleet.store import expansion, jobs
+from ocrfleet.store import control, expansion
 from ocrfleet.store.expansion import Expansion, LeaseLost, NewItem
 
 
@@ -155,7 +155,7 @@ def test_a_chunk_that_meets_a_cancellation_is_not_written(record: Record) -> Non
     at = lease(record)
     assert at is not None
     with record.database.transaction() as session:
-        jobs.cancel(session, record.tenant, job_id)
+        control.cancel(session, record.tenant, job_id)
         racer = Racer(record.database, writing(at, scans(3)))
         assert racer.waits()
     with pytest.raises(LeaseLost):
@@ -170,7 +170,7 @@ def test_a_cancellation_that_meets_a_chunk_cancels_it_too(record: Record) -> Non
     assert at is not None
     with record.database.transaction() as session:
         writing(at, [*scans(2), *scans(2, start=2, countable=True)])(session)
-        cancel = Racer(record.database, lambda s: jobs.cancel(s, record.tenant, job_id))
+        cancel = Racer(record.database, lambda s: control.cancel(s, record.tenant, job_id))
         assert cancel.waits()
     cancel.result()
     job = record.state(job_id)
@@ -219,7 +219,7 @@ def test_a_job_whose_expansion_fails_is_failed(record: Record) -> None:
 
     def fail(job: UUID) -> None:
         with record.database.transaction() as session:
-            jobs.fail(session, job, InputNotFound("no bucket"))
+            control.fail(session, job, InputNotFound("no bucket"))
 
     fail(job_id)
     job = record.state(job_id)

@@ -1,15 +1,14 @@
-"""Jobs: what a tenant reads of them, how they complete, and how they are canceled."""
+"""Jobs: what a tenant reads of them, and how they complete."""
 
-from collections import Counter
 from uuid import UUID, uuid4
 
 import pytest
 from builders import Racer, Record, scans, settlement
 from sqlalchemy import text
 
-from ocrfleet.errors import DeadlineExceeded, JobStateConflict, NotFound
+from ocrfleet.errors import NotFound
 from ocrfleet.states import JobState, Lane, PageState
-from ocrfleet.store import dispatch, jobs, settle, tenants
+from ocrfleet.store import control, dispatch, jobs, settle, tenants
 from ocrfleet.store.jobs import NewJob
 
 
@@ -91,91 +90,6 @@ def test_a_job_completes_exactly_once_when_its_last_pages_settle_at_once(record:
     record.recount()
 
 
-def test_cancel_ends_what_waits_at_once_and_what_runs_when_it_settles(record: Record) -> None:
-    job_id, worker = record.ready(6), record.worker()
-    (page,) = record.claim(worker, record.dispatch(job_id, limit=1))
-    waiting = record.dispatch(job_id, limit=2)
-    assert record.cancel(job_id) == JobState.CANCELING
-    assert sorted(record.states(job_id)) == ["canceled"] * 5 + ["running"]
-    job = record.state(job_id)
-    assert (job.state, job.canceled, job.error["code"]) == ("canceling", 5, "canceled")
-    assert record.claim(worker, waiting) == []
-    record.recount()
-    record.settle(settlement(page))
-    job = record.state(job_id)
-    assert (job.state, job.canceled, job.succeeded, job.result_seq) == ("canceled", 6, 0, 0)
-    assert job.finished_at is not None
-    record.recount()
-
-
-def test_results_from_before_a_cancellation_stay(record: Record) -> None:
-    job_id, _, _ = record.running(3)
-    record.settle(settlement(record.pages(job_id)[0]))
-    record.cancel(job_id)
-    record.settle(*(settlement(page) for page in record.pages(job_id)[1:]))
-    job = record.state(job_id)
-    assert (job.state, job.succeeded, job.canceled, len(record.lines(job_id))) == ("canceled", 1, 2, 1)
-    record.recount()
-
-
-def test_canceling_twice_changes_nothing(record: Record) -> None:
-    job_id, _, _ = record.running(1)
-    assert record.cancel(job_id) == JobState.CANCELING
-    once = record.state(job_id)
-    assert record.cancel(job_id, DeadlineExceeded) == JobState.CANCELING
-    assert record.state(job_id) == once
-    record.settle(*(settlement(page) for page in record.pages(job_id)))
-    ended = record.state(job_id)
-    assert record.cancel(job_id) == JobState.CANCELED
-    assert record.state(job_id) == ended
-
-
-def test_a_completed_job_cannot_be_canceled(record: Record) -> None:
-    job_id = record.ready(0)
-    with pytest.raises(JobStateConflict):
-        record.cancel(job_id)
-    assert record.state(job_id).state == "completed"
-
-
-def test_at_its_deadline_a_jobs_unfinished_pages_are_canceled(record: Record) -> None:
-    late, other, _ = record.ready(2), record.ready(1), record.worker()
-    record.run("UPDATE jobs SET deadline = now() - interval '1 s' WHERE id = :id", id=late)
-    record.run("UPDATE jobs SET deadline = now() + interval '1 hour' WHERE id = :id", id=other)
-    with record.database.transaction() as session:
-        assert jobs.overdue(session) == [(record.tenant, late)]
-    record.cancel(late, DeadlineExceeded)
-    job = record.state(late)
-    assert (job.state, job.error["code"], record.states(late)) == (
-        "canceled",
-        "deadline_exceeded",
-        ["canceled"] * 2,
-    )
-    with record.database.transaction() as session:
-        assert jobs.overdue(session) == []
-
-
-def test_cancel_and_dispatch_at_once_do_not_deadlock(record: Record) -> None:
-    """The dispatcher holds pages and wants no job; the cancellation holds the job and waits for the pages."""
-    job_id = record.ready(3)
-    with record.database.transaction() as session:
-        taken = [page for page, _ in dispatch.take(session, [job_id], 2, suspects=False)]
-        cancel = Racer(record.database, lambda s: jobs.cancel(s, record.tenant, job_id))
-        assert cancel.waits()
-        assert len(dispatch.mark(session, [(1, taken)])) == 2
-    assert cancel.result() == JobState.CANCELING
-    assert (record.states(job_id), record.state(job_id).state) == (["canceled"] * 3, "canceled")
-    record.recount()
-
-
-def test_a_dispatcher_that_meets_a_cancellation_takes_nothing_of_the_job(record: Record) -> None:
-    job_id = record.ready(3)
-    with record.database.transaction() as session:
-        jobs.cancel(session, record.tenant, job_id)
-        take = Racer(record.database, lambda s: dispatch.take(s, [job_id], 3, suspects=False))
-        assert not take.waits()
-        assert take.result() == []
-
-
 def test_another_tenant_sees_nothing(record: Record) -> None:
     job_id = record.ready(1)
     with record.database.transaction() as session:
@@ -184,7 +98,7 @@ def test_another_tenant_sees_nothing(record: Record) -> None:
         assert jobs.get(session, other, job_id) is None
         assert jobs.listing(session, other, limit=10) == []
         with pytest.raises(NotFound):
-            jobs.cancel(session, other, job_id)
+            control.cancel(session, other, job_id)
     assert record.state(job_id).state == "queued"
     assert read(record, job_id)["total"] == 1
 
@@ -218,27 +132,3 @@ def test_throughput_is_sampled_from_what_was_done_since(record: Record) -> None:
     with record.database.transaction() as session:
         jobs.sample_throughput(session, 3.0)
     assert record.state(job_id).throughput == pytest.approx(0.12, rel=0.3)
-
-
-def test_the_queued_pages_of_a_large_job_are_canceled_in_steps(record: Record) -> None:
-    job_id, worker = record.ready(20_500), record.worker()
-    (page,) = record.claim(worker, record.dispatch(job_id, limit=1))
-    record.dispatch(job_id, limit=100)
-    record.cancel(job_id)
-    # What is dispatched goes at once, however much is still ready.
-    states = Counter(record.states(job_id))
-    assert states["ready"] > 0
-    assert states == {
-        "ready": 20_499 - states["canceled"],
-        "canceled": states["canceled"],
-        "running": 1,
-    }
-    assert record.claim(worker, record.dispatch(job_id, limit=100)) == []
-    with record.database.transaction() as session:
-        jobs.drop_canceled(session)
-    assert Counter(record.states(job_id)) == {"canceled": 20_499, "running": 1}
-    record.settle(settlement(page))
-    assert (record.state(job_id).state, record.state(job_id).canceled) == ("canceled", 20_500)
-    with record.database.transaction() as session:
-        jobs.drop_canceled(session)
-    record.recount()

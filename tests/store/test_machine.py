@@ -1,77 +1,28 @@
 """Pages against a model: whatever is delivered twice, late or never, whoever dies, the record stays what it must be."""
 
-from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
-from builders import Batch, Record, settlement
+from builders import Record, settlement
+from control_rules import ANY, ControlRules
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from model import Job, Page, Worker
 
 from ocrfleet.states import PageState
-from ocrfleet.store.pages import ClaimedPage
 
 PROFILE = settings(
-    max_examples=80,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 RESULTS = [PageState.READY, PageState.READY, PageState.SUCCEEDED, PageState.DEAD]
-TERMINAL = ("succeeded", "dead", "canceled")
-ANY = st.integers(0, 10**6)
-"""Chooses one of a list that is not known when the example is made."""
 
 
-@dataclass
-class Page:
-    job: UUID
-    state: str = "ready"
-    fence: int = 0
-    losses: int = 0
-    failures: int = 0
-    batch: int | None = None
-    worker: UUID | None = None
-    since: int = 0
-    proofs: set[UUID] = field(default_factory=set)
-
-
-@dataclass
-class Worker:
-    silent: bool = False
-    batches: list[int] = field(default_factory=list)
-    previous: list[int] = field(default_factory=list)
-    beat: int = 0
-    previous_beat: int | None = None
-
-    def holds(self, page: Page) -> bool:
-        named = page.batch in self.batches or page.batch in self.previous
-        return not self.silent and (named or self.previous_beat is None or self.previous_beat <= page.since)
-
-
-class Machine(RuleBasedStateMachine):
-    record: Record
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.record.clear()
-        self.tick = 0
-        self.pages: dict[int, Page] = {}
-        self.canceled: dict[UUID, bool] = {}
-        self.workers: dict[UUID, Worker] = {}
-        self.messages: list[Batch] = []
-        self.claims: list[ClaimedPage] = []
-        self.ended: dict[int, Any] = {}
-        self.fences: dict[int, int] = {}
+class Machine(ControlRules):
+    """Messages, leases and settlements; what callers do comes from the base."""
 
     @initialize(count=st.integers(1, 4))
     def begin(self, count: int) -> None:
@@ -79,11 +30,11 @@ class Machine(RuleBasedStateMachine):
         self.start_worker()
         self.start_worker()
 
-    @precondition(lambda self: not self._unfinished())
+    @precondition(lambda self: not self.unfinished())
     @rule(count=st.integers(1, 4))
     def submit(self, count: int) -> None:
         job = self.record.ready(count)
-        self.canceled[job] = False
+        self.jobs[job] = Job()
         self.pages |= {row.id: Page(job) for row in self.record.pages(job)}
 
     @precondition(lambda self: len(self.workers) < 4)
@@ -92,10 +43,10 @@ class Machine(RuleBasedStateMachine):
         self.tick += 1
         self.workers[self.record.worker()] = Worker(beat=self.tick)
 
-    @precondition(lambda self: self._in("ready"))
+    @precondition(lambda self: self.in_state("ready"))
     @rule(limit=st.integers(1, 6))
     def dispatch(self, limit: int) -> None:
-        batch = self.record.dispatch(*self.canceled, limit=limit)
+        batch = self.record.dispatch(*self.jobs, limit=limit)
         ready = {id_ for id_, page in self.pages.items() if page.state == "ready"}
         assert {id_ for id_, _ in batch.pages} <= ready
         assert len(batch.pages) == min(limit, len(ready))
@@ -118,7 +69,9 @@ class Machine(RuleBasedStateMachine):
         expected = [
             (id_, fence)
             for id_, fence in batch.pages
-            if self.pages[id_].state == "dispatched" and self.pages[id_].fence == fence
+            if self.page(id_).state == "dispatched"
+            and self.page(id_).fence == fence
+            and self.jobs[self.page(id_).job].is_claimed
         ]
         assert sorted((page.id, page.fence) for page in claimed) == expected
         for page in claimed:
@@ -126,19 +79,19 @@ class Machine(RuleBasedStateMachine):
             model.state, model.worker, model.since = "running", worker, self.tick
         self.claims += claimed
 
-    @precondition(lambda self: self._in("ready") and self.workers)
+    @precondition(lambda self: self.in_state("ready") and self.workers)
     @rule(limit=st.integers(1, 6), who=ANY)
     def work(self, limit: int, who: int) -> None:
         """The usual way: what is dispatched arrives."""
         self.dispatch(limit)
         self.deliver(len(self.messages) - 1, who, again=False)
 
-    @precondition(lambda self: self._in("ready") and not self._in("running"))
+    @precondition(lambda self: self.in_state("ready") and not self.in_state("running"))
     @rule(who=st.lists(ANY, min_size=1, max_size=4))
     def crash(self, who: list[int]) -> None:
         """Workers take a page each, one after another, and no more is heard of them."""
         for one in who:
-            if self._in("ready"):
+            if self.in_state("ready"):
                 self.work(1, one)
                 self.fall_silent(one)
                 self.sweep()
@@ -161,28 +114,25 @@ class Machine(RuleBasedStateMachine):
         """Of the pages ever claimed, some in one flush: in time, late, again, or one page under two fences."""
         flush = {}
         # Those that run come first, then the latest.
-        claims = sorted(self.claims, key=lambda page: (self.pages[page.id].state != "running", -page.fence))
+        claims = sorted(self.claims, key=lambda page: (self.page(page.id).state != "running", -page.fence))
         for which, state in chosen:
             page = claims[which % len(claims)]
             flush[page.id, page.fence] = settlement(page, state, failed=state == PageState.READY)
         expected = {
-            id_
-            for id_, fence in flush
-            if self.pages[id_].state == "running" and self.pages[id_].fence == fence
+            id_ for id_, fence in flush if self.page(id_).state == "running" and self.page(id_).fence == fence
         }
         assert self.record.settle(*flush.values()) == expected
         for (id_, fence), settled in flush.items():
-            page = self.pages[id_]
+            page = self.page(id_)
             if id_ in expected and page.fence == fence:
                 page.failures += settled.failed
                 self._leave(page, settled.state)
 
     def _leave(self, page: Page, state: str) -> None:
         """The lease ends; what is over for its job is canceled."""
-        page.state = "canceled" if self.canceled[page.job] else state
-        page.worker = page.batch = None
+        page.return_to("canceled" if self.jobs[page.job].canceled else state)
 
-    @precondition(lambda self: self._in("running"))
+    @precondition(lambda self: self.in_state("running"))
     @rule(who=ANY)
     def fall_silent(self, who: int) -> None:
         worker = list(self.workers)[who % len(self.workers)]
@@ -208,11 +158,11 @@ class Machine(RuleBasedStateMachine):
         worker.previous, worker.batches = worker.batches, named
         worker.previous_beat, worker.beat, worker.silent = before, self.tick, False
 
-    @precondition(lambda self: self._in("running"))
+    @precondition(lambda self: self.in_state("running"))
     @rule()
     def sweep(self) -> None:
         lost = unheld = poisoned = 0
-        for page in self._in("running"):
+        for page in self.in_state("running"):
             assert page.worker is not None
             worker, state = page.worker, "ready"
             if self.workers[worker].holds(page):
@@ -231,68 +181,16 @@ class Machine(RuleBasedStateMachine):
         swept = self.record.sweep()
         assert (swept.lost, swept.unheld, swept.poisoned) == (lost, unheld, poisoned)
 
-    @precondition(lambda self: self._in("dispatched"))
+    @precondition(lambda self: self.in_state("dispatched"))
     @rule(restarted=st.booleans())
     def sweep_messages(self, restarted: bool) -> None:
         """An hour later."""
         self.record.run("UPDATE pages SET since = now() - interval '1 hour' WHERE state = 'dispatched'")
         named = {batch for worker in self.workers.values() if not worker.silent for batch in worker.batches}
-        lost = [page for page in self._in("dispatched") if page.batch not in named]
+        lost = [page for page in self.in_state("dispatched") if page.batch not in named]
         for page in lost:
-            page.state, page.batch = "ready", None
+            page.return_to("ready")
         assert self.record.sweep_messages(empty=True, restarted=restarted) == len(lost)
-
-    @precondition(lambda self: self._in("running") or self._in("dispatched"))
-    @rule(which=ANY)
-    def cancel(self, which: int) -> None:
-        jobs = self._unfinished()
-        job = jobs[which % len(jobs)]
-        self.record.cancel(job)
-        self.canceled[job] = True
-        for page in self.pages.values():
-            if page.job == job and page.state in ("ready", "dispatched"):
-                page.state, page.batch = "canceled", None
-
-    def _in(self, state: str) -> list[Page]:
-        return [page for page in self.pages.values() if page.state == state]
-
-    def _unfinished(self) -> list[UUID]:
-        return sorted({page.job for page in self.pages.values() if page.state not in TERMINAL})
-
-    # What is always so
-
-    @invariant()
-    def the_pages_are_those_of_the_model(self) -> None:
-        rows = self.record.run("SELECT * FROM pages ORDER BY id")
-        assert {row.id for row in rows} == self.pages.keys()
-        for row in rows:
-            page = self.pages[row.id]
-            expected = (page.state, page.fence, page.losses, page.failures, page.batch, page.worker)
-            assert expected == (
-                row.state, row.fence, row.losses, row.failures, row.batch_id, row.incarnation,
-            )  # fmt: skip
-            assert row.fence >= self.fences.get(row.id, 0)
-            self.fences[row.id] = row.fence
-            if row.state in TERMINAL:
-                assert self.ended.setdefault(row.id, row) == row
-
-    @invariant()
-    def counters_and_outcomes_are_those_of_a_recount(self) -> None:
-        """This also holds each outcome to the fence of its page, and jobs to end with their last page."""
-        self.record.recount()
-
-    def teardown(self) -> None:
-        """Live workers, a working broker and time bring every job to its end."""
-        worker = self.record.worker()
-        self.record.run("UPDATE workers SET state = 'stopped' WHERE incarnation <> :id", id=worker)
-        self.record.sweep()
-        self.record.run("UPDATE pages SET since = now() - interval '1 hour' WHERE state = 'dispatched'")
-        self.record.sweep_messages()
-        if self.canceled:
-            claimed = self.record.claim(worker, self.record.dispatch(*self.canceled))
-            self.record.settle(*(settlement(page) for page in claimed))
-        assert self.record.run("SELECT id FROM jobs WHERE finished_at IS NULL") == []
-        self.record.recount()
 
 
 def test_pages_behave_as_their_model(record: Record) -> None:

@@ -5,7 +5,7 @@ from builders import Racer, Record
 from sqlalchemy.orm import Session
 
 from ocrfleet.states import WorkerState
-from ocrfleet.store import jobs, pages, sweep
+from ocrfleet.store import control, pages, sweep
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_sweep_that_meets_a_cancellation_brings_nothing_back(record: Record) -
         return sweep.messages(session, 9.0, queue_empty=True, broker_restarted=False, drain_seconds=0.0)
 
     with record.database.transaction() as session:
-        jobs.cancel(session, record.tenant, job_id)
+        control.cancel(session, record.tenant, job_id)
         racer = Racer(record.database, step)
         assert racer.waits()
     assert racer.result() == 0
@@ -114,7 +114,7 @@ def test_a_cancellation_that_meets_a_sweep_cancels_what_came_back(record: Record
     record.age(record.dispatch(job_id), 3600)
     with record.database.transaction() as session:
         back = sweep.messages(session, 9.0, queue_empty=True, broker_restarted=False, drain_seconds=0.0)
-        racer = Racer(record.database, lambda s: jobs.cancel(s, record.tenant, job_id))
+        racer = Racer(record.database, lambda s: control.cancel(s, record.tenant, job_id))
         assert (back, racer.waits()) == (2, True)
     racer.result()
     assert (record.states(job_id), record.state(job_id).state) == (["canceled"] * 2, "canceled")

@@ -7,7 +7,7 @@ from builders import Batch, Racer, Record, settlement
 from sqlalchemy.orm import Session
 
 from ocrfleet.states import PageState
-from ocrfleet.store import jobs, pages
+from ocrfleet.store import control, pages
 
 
 def test_claim_leases_the_pages_of_the_message(record: Record) -> None:
@@ -96,7 +96,7 @@ def test_a_claim_that_meets_a_cancellation_leaves_the_pages_to_it(record: Record
     job_id, worker = record.ready(2), record.worker()
     batch = record.dispatch(job_id)
     with record.database.transaction() as session:
-        jobs.cancel(session, record.tenant, job_id)
+        control.cancel(session, record.tenant, job_id)
         claim = Racer(record.database, lambda s: pages.claim(s, worker, batch.pages))
         assert claim.waits()
     assert claim.result() == []
@@ -109,7 +109,7 @@ def test_a_cancellation_that_meets_a_claim_leaves_the_pages_to_their_worker(reco
     batch = record.dispatch(job_id)
     with record.database.transaction() as session:
         assert len(pages.claim(session, worker, batch.pages)) == 2
-        cancel = Racer(record.database, lambda s: jobs.cancel(s, record.tenant, job_id))
+        cancel = Racer(record.database, lambda s: control.cancel(s, record.tenant, job_id))
         assert cancel.waits()
     assert cancel.result() == "canceling"
     assert (record.states(job_id), record.state(job_id).state) == (["running"] * 2, "canceling")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from acts import pause, resume
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from builders import Record, scans, settlement
@@ -20,7 +21,7 @@ from ocrfleet.states import (
     JobState,
     PageState,
 )
-from ocrfleet.store import jobs
+from ocrfleet.store import control
 from ocrfleet.tables import metadata
 
 # Moves are logged; a job may end only in the UPDATE that moves a counter or sets `expanded_at`.
@@ -148,9 +149,7 @@ def test_the_store_moves_states_only_as_the_transitions_allow_and_ends_jobs_only
     through_life(record)
     pages, jobs_moved = moved(record, "pages"), moved(record, "jobs")
     assert pages == pairs(PAGE_TRANSITIONS) - {("dead", "ready")}
-    # Pausing, resuming and redriving are not in the store yet.
-    later = {(a, b) for a, b in pairs(JOB_TRANSITIONS) if b in ("paused", "running") or a == "paused"}
-    assert jobs_moved == (pairs(JOB_TRANSITIONS) - later) | {("queued", "running")}
+    assert jobs_moved == pairs(JOB_TRANSITIONS) - {("completed", "running")}
 
 
 def pairs(transitions: dict[Any, frozenset[Any]]) -> set[tuple[str, str]]:
@@ -182,5 +181,23 @@ def through_life(record: Record) -> None:
         if started:
             record.dispatch(failing)
         with record.database.transaction() as session:
-            jobs.fail(session, failing, InputNotFound())
+            control.fail(session, failing, InputNotFound())
+    through_pauses(record)
     record.recount()
+
+
+def through_pauses(record: Record) -> None:
+    """From a pause a job goes on, or ends in each way."""
+    for started in (True, False):
+        paused = record.running(1)[0] if started else record.ready(1)
+        pause(record, paused)
+        resume(record, paused)
+        pause(record, paused)
+        record.cancel(paused)
+    finishing, _, _ = record.running(1)
+    pause(record, finishing)
+    record.settle(*(settlement(page) for page in record.pages(finishing)))
+    failing = record.job()
+    pause(record, failing)
+    with record.database.transaction() as session:
+        control.fail(session, failing, InputNotFound())

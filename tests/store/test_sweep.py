@@ -246,3 +246,13 @@ def test_a_sweep_takes_no_more_than_its_limit(record: Record) -> None:
         assert session.execute(text("SELECT count(*) FROM pages WHERE state = 'running'")).scalar() == 1
     assert record.sweep().lost == 1
     assert record.states(job_id) == ["ready"] * 3
+
+
+def test_a_lost_page_keeps_its_place_before_those_that_have_not_run(record: Record) -> None:
+    job_id = record.ready(5)
+    first = [page.id for page in record.pages(job_id)[:2]]
+    worker = record.worker()
+    record.claim(worker, record.dispatch(job_id, limit=2))
+    record.silence(worker)
+    assert record.sweep().lost == 2
+    assert [page for page, _ in record.dispatch(job_id, limit=2).pages] == first

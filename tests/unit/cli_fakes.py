@@ -49,11 +49,15 @@ class FakeApi:
     def __init__(self, blobs: MemoryBlobs | None = None) -> None:
         self.blobs = blobs or MemoryBlobs()
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.states: dict[str, str] = {}
+        """Where an act has brought a job that is held."""
         self.results: dict[str, list[dict[str, Any]]] = {}
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.busy = 0
         """So many requests are answered 503."""
+        self.hang_ups = 0
+        """So many requests are taken and not answered."""
         self.cuts: list[tuple[int, int]] = []
         """(seq, bytes of its line that still go out): where the next streams break."""
         self.hold = threading.Event()
@@ -99,13 +103,14 @@ class FakeApi:
         }
         counts["ready"] = 0 if over else len(results)
         return self.jobs[job_id] | {
-            "state": "completed" if over else "running",
+            "state": "completed" if over else self.states.get(job_id, "running"),
             "outcome": ("succeeded" if not dead else "partial" if dead < len(results) else "failed") if over else None,
             "labels": self.jobs[job_id].get("labels") or {},
             "counts": counts,
             "items": {"total": len(results), "pending": 0},
             "expanded_at": "2026-11-20T10:00:01Z",
             "throughput": None, "eta": None, "eta_reason": None, "errors": {}, "blocked_on": None, "error": None,
+            "priority": self.jobs[job_id].get("priority", 0), "deadline": self.jobs[job_id].get("deadline"),
         }  # fmt: skip
 
     def _read(self, job_id: str, line: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -135,6 +140,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _begin(self) -> bool:
         self.api.requests.append(f"{self.command} {self.path}")
         self.api.headers.append(dict(self.headers))
+        if self.api.hang_ups:
+            self.api.hang_ups -= 1
+            self.close_connection = True
+            return False
         if self.api.busy:
             self.api.busy -= 1
             self._problem(503, "no_capacity", {"Retry-After": "0"})
@@ -145,9 +154,40 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = self.path.strip("/").split("/")
+        if len(parts) == 4:
+            self._act(parts[2], parts[3])
+            return
+        body = self._body()
         if self._begin():
             self._send(202, json.dumps(self.api.submit(json.loads(body))).encode(), "application/json")
+
+    def do_PATCH(self) -> None:
+        self._act(self.path.split("/")[3], "update")
+
+    def do_DELETE(self) -> None:
+        self._act(self.path.split("/")[3], "delete")
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+    def _act(self, job_id: str, act: str) -> None:
+        body = self._body()
+        if not self._begin():
+            return
+        api = self.api
+        if job_id not in api.jobs:
+            self._problem(404, "not_found")
+        elif act != "update" and (act == "delete") != api.hold.is_set():
+            self._problem(409, "job_state_conflict")
+        else:
+            if act == "update":
+                api.jobs[job_id] |= json.loads(body)
+            api.states[job_id] = {"cancel": "canceling", "pause": "paused"}.get(act, "running")
+            job = api.show(job_id)
+            if act == "delete":
+                del api.jobs[job_id]
+            self._send(202, json.dumps(job).encode(), "application/json")
 
     def do_GET(self) -> None:
         if not self._begin():

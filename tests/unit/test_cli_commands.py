@@ -53,7 +53,10 @@ def test_help_names_every_command_and_imports_none(api: FakeApi, tmp_path: Path)
     assert {"httpx", "pydantic", "sqlalchemy", "minio", "rich"} & set(modules) == set()
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "jobs ls", "jobs show", "jobs watch", "keys create"])
+JOBS = ("ls", "show", "watch", "cancel", "pause", "resume", "update", "rm")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"jobs {act}" for act in JOBS), "keys create"])
 def test_every_command_explains_itself(command: str) -> None:
     arguments = [*command.split(), "--help"]
     answer = CliRunner().invoke(build(arguments), arguments, prog_name="ocrfleet")

@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 
 from ocrfleet.errors import StorageUnavailable
+from ocrfleet.s3 import BlobInfo, Fetched
 from worker.doccache import DocumentCache
 
 PATIENCE = 10.0
@@ -21,13 +22,14 @@ class Fetch:
         self.begun, self.gate = threading.Event(), threading.Event()
         self._data, self._error = data, error
 
-    def __call__(self) -> bytes:
+    def __call__(self) -> Fetched:
         self.calls += 1
         self.begun.set()
         assert self.gate.wait(PATIENCE)
         if self._error:
             raise self._error
-        return self._data
+        info = BlobInfo("ocr", "a.pdf", "etag", None, len(self._data))
+        return Fetched(self._data, info, sha256(self._data).hexdigest())
 
 
 def at_once(data: bytes) -> Fetch:
@@ -43,7 +45,7 @@ def cache() -> Generator[DocumentCache]:
     cache.close()
 
 
-def read(cache: DocumentCache, item: int, fetch: Callable[[], bytes]) -> bytes:
+def read(cache: DocumentCache, item: int, fetch: Callable[[], Fetched]) -> bytes:
     with cache.use(item, fetch) as document:
         return document.path.read_bytes()
 
@@ -99,3 +101,10 @@ def test_nothing_is_left_when_it_closes() -> None:
         folder = document.path.parent
     cache.close()
     assert not folder.exists()
+
+
+def test_a_disk_that_takes_no_more_is_no_fault_of_the_page(cache: DocumentCache) -> None:
+    read(cache, 1, at_once(b"x" * 101))
+    cache._folder.cleanup()
+    with pytest.raises(StorageUnavailable, match="101 bytes"):
+        read(cache, 2, at_once(b"y" * 101))

@@ -14,7 +14,7 @@ CAP = 4_000_000
 
 def page(*codes: str, failures: int | None = None, **members: Any) -> ClaimedPage:
     known: dict[str, Any] = {
-        "id": 1, "fence": 1, "number": 1, "item_id": 1, "job_id": UUID(int=1), "attempt": 1 + len(codes), "losses": 0,
+        "id": 1, "fence": 1, "number": 1, "item_id": 1, "job_id": UUID(int=1), "tenant_id": UUID(int=2), "attempt": 1 + len(codes), "losses": 0,
         "queued_ms": 0, "bucket": "ocr", "key": "a.png", "etag": None, "version_id": None, "page_count": 1,
         "item_options": None, "task": "parse", "prompt": None, "options": {},
     }  # fmt: skip

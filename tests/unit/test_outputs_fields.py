@@ -167,6 +167,14 @@ def test_a_schema_cannot_make_the_worker_fetch_anything() -> None:
     assert _Counting.seen == 0
 
 
-def test_a_schema_that_is_none_is_the_callers_fault() -> None:
+@pytest.mark.parametrize(
+    "schema", [{"type": "nonsense"}, {"type": 7}, {"properties": 3}, {"required": 7}], ids=str
+)
+def test_a_schema_that_is_none_is_the_callers_fault(schema: dict[str, Any]) -> None:
     with pytest.raises(ValidationFailed, match="output_schema"):
-        parse("{}", {"type": "nonsense"})
+        parse("{}", schema)
+
+
+def test_what_the_api_has_checked_is_not_checked_with_every_page() -> None:
+    unused = {"properties": {"a": {"type": "nonsense"}}}
+    assert parse("{}", unused) == ({}, False)

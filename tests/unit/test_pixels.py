@@ -7,7 +7,8 @@ import pytest
 from files import corner, encoded
 from PIL import Image
 
-from ocrfleet.documents import Decoded, Limits, decode_image
+from ocrfleet.documents import Decoded, Limits
+from ocrfleet.images import decode_image
 from ocrfleet.settings import Settings
 
 

@@ -16,20 +16,31 @@ from worker.escalation import Plan
 
 ENGINE = EngineInfo("null", "a model", "7", ("text",), 1)
 PLAN = Plan("text", Parameters())
-LOADED = Loaded(np.zeros((200, 100, 3), np.uint8), ("low_resolution",), "ab" * 32, 8, 20)
+LOADED = Loaded(np.zeros((200, 100, 3), np.uint8), ("low_resolution",), "ab" * 32)
 
 
 def body(
     result: PageResult, loaded: Loaded | None = LOADED, plan: Plan = PLAN, **page: Any
 ) -> dict[str, Any]:
-    claimed = claimed_page(**{"queued_ms": 12, **page})
-    return orjson.loads(results.body(claimed, plan, ENGINE, loaded, result, {"wait": 3, "infer": 640}))
+    claimed = claimed_page(**page)
+    timings = {"queue": 12, "wait": 3, "fetch": 8, "infer": 640}
+    written, warnings = results.body(claimed, plan, ENGINE, loaded, result, timings)
+    members = orjson.loads(written)
+    assert members["warnings"] == list(warnings)
+    return members
 
 
 def test_a_body_has_the_members_of_a_result_line() -> None:
     region = Region("文字", (1, 2, 3, 4), 0.98)
     given = body(
-        PageResult("文字", regions=[region], language="zh", confidence=0.9, usage={"output_tokens": 2})
+        PageResult(
+            "文字",
+            regions=[region],
+            language="zh",
+            confidence=0.9,
+            usage={"output_tokens": 2},
+            timings_ms={"preprocess": 4},
+        )
     )
     assert given == {
         "text": "文字",
@@ -40,7 +51,7 @@ def test_a_body_has_the_members_of_a_result_line() -> None:
         "confidence": 0.9,
         "warnings": ["low_resolution"],
         "usage": {"output_tokens": 2},
-        "timings_ms": {"queue": 12, "fetch": 8, "decode": 20, "wait": 3, "infer": 640},
+        "timings_ms": {"queue": 12, "wait": 3, "fetch": 8, "infer": 640, "preprocess": 4},
         "image": {"width": 100, "height": 200, "sha256": "ab" * 32, "rotation": 0},
         "engine": "null",
         "model": "a model",
@@ -81,7 +92,13 @@ def test_every_other_text_is_kept_as_it_is(text: str) -> None:
 def test_a_page_whose_pixels_nobody_read_has_no_image() -> None:
     given = body(PageResult("x"), None)
     assert given["image"] is None
-    assert given["timings_ms"] == {"queue": 12, "wait": 3, "infer": 640}
+
+
+def test_a_result_that_was_kept_has_its_own_times_and_says_so() -> None:
+    kept, _ = results.body(claimed_page(), PLAN, ENGINE, LOADED, PageResult("文字 🙂"), {"infer": 640})
+    given = orjson.loads(results.recalled(kept, {"queue": 1, "fetch": 2}))
+    assert given == {**orjson.loads(kept), "timings_ms": {"queue": 1, "fetch": 2}, "cache": "hit"}
+    assert given["text"] == "文字 🙂"
 
 
 def test_what_is_no_json_is_refused() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from ocrfleet.errors import BY_CODE, FleetError, RetryClass
+from ocrfleet.errors import BY_CODE, RetryClass
 from worker.retry import Dead, Retry, decide
 
 NEVER = [
@@ -49,8 +49,8 @@ class Longest(random.Random):
         return max(a, b)
 
 
-def verdict(code: str, *, attempt: int = 1, failures: int = 0) -> Dead | Retry:
-    return decide(BY_CODE[code](), attempt=attempt, failures=failures, chance=Longest())
+def verdict(code: str, *, attempt: int = 1, failures: int = 0, same: int = 0) -> Dead | Retry:
+    return decide(BY_CODE[code](), attempt=attempt, failures=failures, same=same, chance=Longest())
 
 
 @pytest.mark.parametrize("code", [*NEVER, *CALLER])
@@ -76,14 +76,25 @@ def test_the_backoff_of_others_faults_doubles_from_one_second_to_a_minute(code: 
 
 @pytest.mark.parametrize("code", SHARED)
 def test_four_failures_end_a_page(code: str) -> None:
-    given = [verdict(code, attempt=n + 1, failures=n) for n in range(4)]
+    given = [verdict(code, attempt=n + 1, failures=n, same=n) for n in range(4)]
     assert given == [Retry(2, charged=True), Retry(4, charged=True), Retry(8, charged=True), Dead()]
 
 
 @pytest.mark.parametrize("code", ONCE)
 def test_these_are_tried_once_more_only(code: str) -> None:
     assert verdict(code) == Retry(2, charged=True)
-    assert verdict(code, attempt=2, failures=1) == Dead()
+    assert verdict(code, attempt=2, failures=1, same=1) == Dead()
+
+
+@pytest.mark.parametrize("code", ONCE)
+def test_these_are_tried_once_more_after_other_failures_too(code: str) -> None:
+    assert verdict(code, attempt=2, failures=1) == Retry(4, charged=True)
+    assert verdict(code, attempt=3, failures=2, same=1) == Dead()
+
+
+@pytest.mark.parametrize("code", [*ONCE, *SHARED])
+def test_all_failures_of_a_page_share_one_budget(code: str) -> None:
+    assert verdict(code, attempt=4, failures=3) == Dead()
 
 
 @pytest.mark.parametrize("code", ESCALATED)
@@ -91,21 +102,10 @@ def test_these_run_again_with_other_parameters(code: str) -> None:
     assert BY_CODE[code].retry == RetryClass.ESCALATE
 
 
-class StubbornError(FleetError):
-    """Retried for long, to see the cap."""
-
-    tries = 1000
-
-
-def test_the_backoff_of_a_pages_own_faults_is_capped_at_five_minutes() -> None:
-    given = [decide(StubbornError(), attempt=n + 1, failures=n, chance=Longest()) for n in (6, 7, 8, 900)]
-    assert given == [Retry(delay, charged=True) for delay in (128, 256, 300, 300)]
-
-
 @pytest.mark.parametrize("code", ["storage_unavailable", "engine_oom"])
 def test_the_jitter_is_full(code: str) -> None:
     chance = random.Random(7)  # noqa: S311 (jitter)
-    given = [decide(BY_CODE[code](), attempt=3, failures=0, chance=chance) for _ in range(300)]
+    given = [decide(BY_CODE[code](), attempt=3, failures=0, same=0, chance=chance) for _ in range(300)]
     delays = [one.delay for one in given if isinstance(one, Retry)]
     ceiling = 4.0 if code == "storage_unavailable" else 2.0
     assert len(delays) == 300

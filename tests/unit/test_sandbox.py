@@ -1,5 +1,6 @@
 """Files read in subprocesses: pages come out upright and bounded, and a dying child costs its own request only."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -17,21 +18,19 @@ from children import children, new_child
 from files import corner, encoded, encrypted_pdf, noise, pdf, pdf_page, slow_pdf
 from PIL import Image
 
-from ocrfleet.documents import Decoded, Limits, MediaType, decode_image
+from ocrfleet.documents import Limits, MediaType
 from ocrfleet.errors import (
     CorruptFile,
     DecompressionBomb,
     EmptyFile,
     EncryptedPdf,
-    FleetError,
     ImageTooSmall,
     Internal,
     RenderTimeout,
-    RetryClass,
     TooManyPages,
-    UnsupportedMediaType,
     ValidationFailed,
 )
+from ocrfleet.images import decode_image
 from ocrfleet.sandbox import RECYCLE_AFTER, Counted, Sandbox
 from ocrfleet.settings import Settings
 
@@ -69,7 +68,7 @@ def test_a_pdf_page_is_drawn_at_the_resolution_asked_for(sandbox: Sandbox, save:
     assert decoded.pixels.shape == (200, 400, 3)
     assert decoded.pixels[100, 100].tolist() == [255, 0, 0]
     assert decoded.pixels[100, 300].tolist() == [255, 255, 255]
-    assert (decoded.frames, decoded.warnings) == (2, ())
+    assert decoded.warnings == ()
 
 
 @pytest.mark.parametrize(("turn", "y", "x"), [(0, 399, 0), (90, 0, 0), (180, 0, 199), (270, 199, 399)])
@@ -109,12 +108,7 @@ def test_a_tiff_frame_comes_back_as_decoding_here_gives_it(sandbox: Sandbox, sav
     data = encoded(corner(), "TIFF", save_all=True, append_images=[noise(50, 30)])
     decoded = sandbox.render(save(data), 2)
     assert (decoded.pixels == decode_image(data, 1, LIMITS).pixels).all()
-    assert (decoded.frames, decoded.warnings) == (2, ("low_resolution",))
-
-
-def test_images_of_one_page_are_not_rendered_here(sandbox: Sandbox, save: Save) -> None:
-    with pytest.raises(UnsupportedMediaType):
-        sandbox.render(save(encoded(corner(), "PNG")), 1)
+    assert decoded.warnings == ("low_resolution",)
 
 
 def test_a_password_opens_an_encrypted_pdf(sandbox: Sandbox, save: Save) -> None:
@@ -123,6 +117,10 @@ def test_a_password_opens_an_encrypted_pdf(sandbox: Sandbox, save: Save) -> None
         sandbox.count(path)
     with pytest.raises(EncryptedPdf, match="does not open"):
         sandbox.render(path, 1, "falsch")
+    # A password need not be one that a PDF could have.
+    for odd in ("\ud800", "a\0b", "x" * 1000, "密码"):
+        with pytest.raises(EncryptedPdf, match="does not open"):
+            sandbox.count(path, odd)
     assert sandbox.count(path, "geheim").pages == 1
     assert sandbox.render(path, 1, "geheim").pixels.shape == (2339, 1653, 3)
     assert sandbox.count(save(encrypted_pdf("")), None).pages == 1
@@ -179,7 +177,8 @@ def test_a_page_that_takes_too_long_costs_its_own_request_only(save: Save) -> No
         assert box.render(quick, 1).pixels.shape[2] == 3
         with pytest.raises(RenderTimeout) as error:
             hung.result()
-        assert error.value.extra == {"limit": 5}
+        assert error.value.extra["limit"] == 5
+        assert error.value.extra["actual"] >= 5
         assert not busy.is_running()
         assert box.render(quick, 1).pixels.shape[2] == 3
 
@@ -206,10 +205,22 @@ def test_a_file_is_blamed_for_the_second_child_it_ends_and_its_neighbours_are_no
         neighbours = [each for each in children() if each not in before and each != first]
         first.kill()
         new_child([*before, *neighbours, first]).kill()
-        with pytest.raises(CorruptFile, match="SIGKILL"):
+        # Nobody but the kernel kills a process of the sandbox, when it takes too much memory.
+        with pytest.raises(DecompressionBomb, match="SIGKILL") as error:
             doomed.result()
+        assert error.value.extra == {"limit": LIMITS.sandbox_memory}
         assert [each for each in children() if each not in before] == neighbours
         box.render(quick, 1)
+
+
+def test_a_child_that_ends_itself_by_the_clock_was_too_slow(save: Save) -> None:
+    slow = save(ENDLESS)
+    with Sandbox(1, LIMITS) as box, ThreadPoolExecutor(1) as pool:
+        before = children()
+        page = pool.submit(box.render, slow, 1)
+        new_child(before).send_signal(signal.SIGPROF)
+        with pytest.raises(RenderTimeout):
+            page.result()
 
 
 def test_one_death_costs_a_page_nothing(save: Save) -> None:
@@ -227,17 +238,6 @@ def test_a_file_may_not_take_more_memory_than_the_limit(save: Save) -> None:
     path = save(encoded(Image.new("1", (9000, 9000)), "TIFF", compression="group4"))
     with Sandbox(1, replace(LIMITS, sandbox_memory=700 * 1024**2)) as box, pytest.raises(DecompressionBomb):
         box.render(path, 1)
-
-
-def test_a_child_is_confined(sandbox: Sandbox, save: Save) -> None:
-    sandbox.count(save(pdf(pdf_page())))
-    for child in children():
-        assert set(child.environ()) <= {"LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS"}
-        assert child.rlimit(psutil.RLIMIT_AS) == (LIMITS.sandbox_memory,) * 2
-        for kind in (psutil.RLIMIT_CORE, psutil.RLIMIT_FSIZE, psutil.RLIMIT_NPROC):
-            assert child.rlimit(kind) == (0, 0)
-        assert child.rlimit(psutil.RLIMIT_NOFILE)[1] <= 64
-        assert child.rlimit(psutil.RLIMIT_CPU)[1] != psutil.RLIM_INFINITY
 
 
 def test_a_child_is_recycled(save: Save) -> None:
@@ -282,19 +282,3 @@ def test_children_end_with_their_parent_even_while_they_draw(save: Save) -> None
         assert busy
         parent.kill()
     assert psutil.wait_procs(busy, timeout=10)[1] == []
-
-
-def test_nasty_files_end_in_pixels_or_in_an_error_that_blames_the_file(corpus: Path) -> None:
-    def read(box: Sandbox, path: Path) -> Decoded | FleetError:
-        try:
-            box.count(path)
-            return box.render(path, 1)
-        except FleetError as error:
-            return error
-
-    with Sandbox(1, LIMITS) as box:
-        for path in sorted((corpus / "nasty").iterdir()):
-            end = read(box, path)
-            if isinstance(end, FleetError):
-                assert end.code != "internal", path.name
-                assert end.retry in (RetryClass.NEVER, RetryClass.CALLER), path.name

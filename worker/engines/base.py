@@ -72,6 +72,10 @@ class PageResult:
     those of the turned, upright page."""
 
 
+UNKNOWN = "unknown"
+"""The revision of a model that nobody tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """What an engine is, for the record and for the dispatcher."""

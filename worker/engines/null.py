@@ -5,6 +5,8 @@ Its text is the SHA-256 of the pixels, so that a test can prove that no page got
 
 import asyncio
 import hashlib
+import os
+import signal
 
 import numpy as np
 
@@ -19,6 +21,7 @@ class NullEngine:
         self.reads_pixels = settings.null_reads_pixels
         self._latency = settings.null_latency
         self._in_flight = settings.null_in_flight
+        self._poison = settings.null_poison
 
     async def start(self) -> EngineInfo:
         return EngineInfo("null", "null", "1", ("text", "spotting", "parse"), self._in_flight)
@@ -36,6 +39,8 @@ class NullEngine:
         text = (
             await asyncio.to_thread(hashlib.sha256, np.ascontiguousarray(request.pixels).data)
         ).hexdigest()
+        if text == self._poison:
+            os.kill(os.getpid(), signal.SIGKILL)
         height, width = request.pixels.shape[:2]
         regions = [Region(text, (0, 0, width, height), 1.0)] if request.task == "spotting" else None
         markdown = text if request.task == "parse" else None

@@ -31,7 +31,7 @@ from ocrfleet.errors import (
 )
 from ocrfleet.settings import Settings
 from worker.engines import openai_messages as messages
-from worker.engines.base import EngineInfo, PageRequest, PageResult
+from worker.engines.base import UNKNOWN, EngineInfo, PageRequest, PageResult
 from worker.engines.openai_refusals import Again, Unknown, refusal
 from worker.engines.window import Window
 from worker.outputs import language
@@ -104,15 +104,13 @@ class OpenAiEngine:
         # It loads for a second.
         await asyncio.to_thread(language.identifier)
         self._model = entry["id"]
-        revision = self._settings.model_revision or str(entry.get("revision") or "unknown")
+        revision = self._settings.model_revision or str(entry.get("revision") or UNKNOWN)
         return EngineInfo("openai", self._model, revision, tuple(TASKS), self._in_flight + _AHEAD)
 
     def wanted(self) -> int:
         return self._window.size + _AHEAD
 
     async def recognize(self, request: PageRequest) -> PageResult:
-        if request.pixels is None:
-            raise Internal("the engine openai needs pixels")
         task = self._tasks[request.request_id] = asyncio.ensure_future(self._read(request))
         try:
             return await task
@@ -157,7 +155,8 @@ class OpenAiEngine:
         return replace(result, timings_ms={**result.timings_ms, "preprocess": preprocess_ms})
 
     def _encode(self, request: PageRequest, max_pixels: int) -> tuple[bytes, bytes]:
-        assert request.pixels is not None  # noqa: S101
+        if request.pixels is None:
+            raise Internal("the engine openai needs pixels")
         image = messages.jpeg(request.pixels, max_pixels)
         return image, messages.body(request, self._model, image, self._refused)
 

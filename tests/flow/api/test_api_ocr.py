@@ -16,7 +16,7 @@ from ocrfleet import blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import CorruptFile, FleetError, InferenceTimeout, InputNotFound
 from ocrfleet.settings import Settings
-from ocrfleet.store import jobs
+from ocrfleet.store import control
 
 IMAGE = b"\x89PNG but never decoded here"
 BASE64 = base64.b64encode(IMAGE).decode()
@@ -193,9 +193,25 @@ def test_a_job_that_somebody_cancels_answers_so(
         until(lambda: states(database) == ["queued"])
         with database.transaction() as session:
             row = session.execute(text("SELECT tenant_id, id FROM jobs")).one()
-            jobs.cancel(session, row.tenant_id, row.id)
+            control.cancel(session, row.tenant_id, row.id)
         answer = waiting.result(15)
     assert (answer.status_code, answer.json()["code"]) == (409, "canceled")
+
+
+def test_a_job_that_is_deleted_before_its_caller_hears_of_its_end_is_not_found(
+    serve: StartApi, new_worker: NewWorker, database: Database
+) -> None:
+    new_worker()
+    api = serve()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api.http.post, "/v1/ocr", json={"image": BASE64})
+        until(lambda: states(database) == ["queued"])
+        with database.transaction() as session:
+            row = session.execute(text("SELECT tenant_id, id FROM jobs")).one()
+            control.cancel(session, row.tenant_id, row.id)
+            control.delete(session, row.tenant_id, row.id, actor="a")
+        answer = waiting.result(15)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
 def test_without_a_worker_it_is_refused_before_the_image_is_read(api: Api) -> None:

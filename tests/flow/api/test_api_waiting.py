@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from api.waiting import JobWatch
 from ocrfleet.db import Database
-from ocrfleet.store import jobs, tenants
+from ocrfleet.store import control, jobs, tenants
 from ocrfleet.store.jobs import NewJob
 from ocrfleet.store.notify import JOB_DONE, notify
 
@@ -45,7 +45,7 @@ def end(database: Database, job_id: UUID) -> None:
         caller = tenants.authenticate(session, tenants.create_key(session))
         assert caller
         jobs.create(session, NewJob(job_id, caller.tenant_id, "text", {"type": "prefix"}))
-        jobs.cancel(session, caller.tenant_id, job_id)
+        control.cancel(session, caller.tenant_id, job_id)
 
 
 def test_a_notification_wakes_the_waiter(database: Database) -> None:

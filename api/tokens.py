@@ -1,0 +1,24 @@
+"""Tokens of lists: where the next page begins, opaque to the caller."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from api.problems import refused
+
+
+def write(*parts: object) -> str:
+    """A token of these parts, each a number, a text or a time."""
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode()
+
+
+def read(token: str, *kinds: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Its parts, each made by its kind; ValidationFailed for what is no token of these kinds."""
+    try:
+        parts = orjson.loads(base64.urlsafe_b64decode(token))
+        return tuple(kind(part) for kind, part in zip(kinds, parts, strict=True))
+    except (binascii.Error, ValueError, TypeError, OverflowError) as exc:
+        raise refused(("query:page_token", "is none that this API has given out")) from exc

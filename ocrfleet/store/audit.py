@@ -1,0 +1,34 @@
+"""Who did what to which job or page: a row for every act, in the transaction of the act."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import RowMapping, text
+from sqlalchemy.orm import Session
+
+
+def record(session: Session, tenant_id: UUID, actor: str, act: str, subject: str, **detail: Any) -> None:
+    """Write down an act. `actor` is an API key's id, `subject` what it was done to; `detail` is kept as JSON."""
+    query = """
+        INSERT INTO audit (tenant_id, actor, act, subject, detail)
+        VALUES (:tenant, :actor, :act, :subject, CAST(:detail AS jsonb))"""
+    values = {"tenant": tenant_id, "actor": actor, "act": act, "subject": subject}
+    session.execute(text(query), values | {"detail": orjson.dumps(detail).decode()})
+
+
+def listing(
+    session: Session, tenant_id: UUID, *, limit: int, before: int | None = None, subject: str | None = None
+) -> Sequence[RowMapping]:
+    """A tenant's acts, newest first, from the one after `before` (an id); all, or those done to one subject."""
+    clauses = ["SELECT id, at, actor, act, subject, detail FROM audit WHERE tenant_id = :tenant"]
+    values: dict[str, Any] = {"tenant": tenant_id, "limit": limit}
+    if before is not None:
+        clauses.append("AND id < :before")
+        values["before"] = before
+    if subject is not None:
+        clauses.append("AND subject = :subject")
+        values["subject"] = subject
+    clauses.append("ORDER BY id DESC LIMIT :limit")
+    return session.execute(text("\n".join(clauses)), values).mappings().all()

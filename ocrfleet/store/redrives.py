@@ -1,0 +1,233 @@
+"""Redrives: dead letters that run again, chunk by chunk, at a rate, with other options where asked."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Row, RowMapping, text
+from sqlalchemy.orm import Session
+
+from ocrfleet.store import audit, jobs
+from ocrfleet.store.letters import LETTERS, LetterFilter, matching, subject
+from ocrfleet.store.notify import WORK, notify
+
+K = TypeVar("K")
+CHUNK, STEP = 5000, 2000
+"""Pages brought back in one transaction: at once, and by the leader, which has other things to do."""
+# A canceled job is not run again by the back door, and a line that names no object can't be.
+_LEFT_OUT = """CASE WHEN o.code = 'manifest_invalid' THEN o.code
+    WHEN j.state IN ('canceling', 'canceled', 'failed') THEN j.state
+    WHEN j.finished_at IS NULL AND j.deadline <= now() THEN 'deadline_exceeded' END"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRedrive:
+    """What is to run again, and how."""
+
+    tenant_id: UUID
+    filter: LetterFilter
+    override: Mapping[str, Any]
+    """Options over those of the job and the item."""
+    max_per_second: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a redrive would do."""
+
+    pages: int
+    by_code: Mapping[str, int]
+    by_job: Mapping[UUID, int]
+    left_out: Mapping[str, int]
+    """Letters that the filter meets and that can't run again, by the reason."""
+
+
+def plan(session: Session, tenant_id: UUID, which: LetterFilter, made_at: datetime | None = None) -> Plan:
+    """Count what a redrive made at that time, or now, has before it."""
+    where, values = matching(tenant_id, which)
+    query = f"""
+        SELECT o.job_id, o.code, {_LEFT_OUT} AS left_out, count(*) AS pages FROM {LETTERS}
+        WHERE {where} AND o.created_at <= coalesce(CAST(:made AS timestamptz), now()) GROUP BY 1, 2, 3"""
+    by_code, by_job, left_out = Counter[str](), Counter[UUID](), Counter[str]()
+    for row in session.execute(text(query), values | {"made": made_at}):
+        if row.left_out:
+            left_out[row.left_out] += row.pages
+        else:
+            by_code[row.code] += row.pages
+            by_job[row.job_id] += row.pages
+    return Plan(by_code.total(), _most_first(by_code), _most_first(by_job), _most_first(left_out))
+
+
+def _most_first(counted: Counter[K]) -> dict[K, int]:
+    return dict(counted.most_common())
+
+
+def create(session: Session, asked: NewRedrive, actor: str, act: str = "redrive", chunk: int = CHUNK) -> int:
+    """Make a redrive and bring the first chunk back; returns its id. `step` does the rest."""
+    query = """
+        INSERT INTO redrives (tenant_id, filter, override, max_per_second, reason)
+        VALUES (:tenant, CAST(:filter AS jsonb), CAST(:override AS jsonb), :rate, :reason) RETURNING *"""
+    values = {
+        "tenant": asked.tenant_id,
+        "filter": orjson.dumps(asked.filter.given).decode(),
+        "override": orjson.dumps(asked.override).decode(),
+        "rate": asked.max_per_second,
+        "reason": asked.reason,
+    }
+    redrive = session.execute(text(query), values).one()
+    brought = _advance(session, redrive, chunk)
+    audit.record(
+        session,
+        asked.tenant_id,
+        actor,
+        act,
+        subject(asked.filter),
+        redrive=redrive.id,
+        filter=asked.filter.given,
+        override=disclosed(asked.override),
+        max_per_second=asked.max_per_second,
+        reason=asked.reason,
+        pages_at_once=brought,
+    )
+    return redrive.id
+
+
+def disclosed(override: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without the secret among them."""
+    return {name: "********" if name == "password" else value for name, value in override.items()}
+
+
+def step(session: Session, chunk: int = STEP) -> int:
+    """Bring back a chunk of the oldest redrive that is not finished; returns how many pages. For the leader."""
+    query = (
+        "SELECT * FROM redrives WHERE finished_at IS NULL ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
+    )
+    redrive = session.execute(text(query)).one_or_none()
+    return 0 if redrive is None else _advance(session, redrive, chunk)
+
+
+def _advance(session: Session, redrive: Row[Any], chunk: int) -> int:
+    which = LetterFilter.model_validate(redrive.filter)
+    where, values = matching(redrive.tenant_id, which)
+    # Letters that came after the redrive are another's, above all those of its own pages.
+    where = f"{where} AND o.created_at <= :made AND {_LEFT_OUT} IS NULL"
+    values |= {"made": redrive.created_at, "redrive": redrive.id, "chunk": chunk}
+    found = session.execute(
+        text(
+            f"SELECT o.page_id, o.job_id FROM {LETTERS} WHERE {where} ORDER BY o.created_at, o.page_id LIMIT :chunk"
+        ),
+        values,
+    ).all()
+    jobs.lock(session, [row.job_id for row in found])
+    query = text(_BRING_BACK.format(letters=LETTERS, where=where))
+    back = session.execute(query, values | {"ids": [row.page_id for row in found]}).all()
+    _return_to_jobs(session, back)
+    pages = sum(row.pages for row in back)
+    session.execute(_MOVE_ON, {"redrive": redrive.id, "pages": pages, "done": len(found) < chunk})
+    if pages:
+        notify(session, WORK)
+    return pages
+
+
+# Asked again under the jobs' locks, which everybody holds who ends, discards or brings back a page.
+# An item that could not be counted becomes its own first page, or the first that is wanted of it: the worker counts it.
+_BRING_BACK = """
+WITH locked AS (
+    SELECT p.id, p.item_id, p.job_id, o.code, CASE WHEN p.number > 0 THEN p.number ELSE coalesce((
+            SELECT min(CAST(found[1] AS integer)) FROM regexp_matches(
+                coalesce(r.override ->> 'pages', i.options ->> 'pages', j.options ->> 'pages'),
+                '(?:^|,)\\s*([0-9]{{1,9}})', 'g') AS found
+        ), 1) END AS number, p.number = 0 AS uncounted, r.next_at, r.max_per_second
+    FROM {letters} JOIN pages p ON p.id = o.page_id JOIN items i ON i.id = p.item_id
+    JOIN redrives r ON r.id = :redrive
+    WHERE {where} AND o.page_id = ANY(:ids) ORDER BY p.id FOR NO KEY UPDATE OF p
+), due AS (
+    SELECT *, row_number() OVER (ORDER BY id) - 1 AS place FROM locked
+), gone AS (
+    DELETE FROM outcomes o USING due WHERE o.page_id = due.id
+), opened AS (
+    UPDATE items i SET state = 'counted', page_count = NULL FROM due WHERE i.id = due.item_id AND due.uncounted
+), back AS (
+    UPDATE pages p SET state = 'ready', since = now(), failures = 0, redrive_id = :redrive,
+        number = greatest(due.number, 1),
+        not_before = greatest(due.next_at, now())
+            + make_interval(secs => coalesce(due.place / due.max_per_second, 0))
+    FROM due WHERE p.id = due.id RETURNING p.job_id, due.code
+)
+SELECT job_id, code, count(*) AS pages FROM back GROUP BY job_id, code
+"""
+
+_MOVE_ON = text("""
+UPDATE redrives SET pages = pages + :pages, finished_at = CASE WHEN :done THEN now() END,
+    next_at = greatest(next_at, now()) + make_interval(secs => coalesce(:pages / max_per_second, 0))
+WHERE id = :redrive
+""")
+
+
+def _return_to_jobs(session: Session, back: Sequence[Row[Any]]) -> None:
+    """Take what is no longer dead from the jobs' counters, and reopen those that had ended."""
+    pages = Counter[UUID]()
+    for row in back:
+        pages[row.job_id] += row.pages
+    if not pages:
+        return
+    values = {"jobs": list(pages), "pages": list(pages.values())}
+    session.execute(_REOPEN, values)
+    jobs.advance(session, [jobs.Delta(job_id, dead=-pages[job_id]) for job_id in sorted(pages)])
+    query = """
+        UPDATE job_errors e SET pages = e.pages - b.pages
+        FROM unnest(CAST(:jobs AS uuid[]), CAST(:codes AS text[]), CAST(:pages AS bigint[])) AS b(job_id, code, pages)
+        WHERE e.job_id = b.job_id AND e.code = b.code"""
+    values = {name: [getattr(row, name) for row in back] for name in ("job_id", "code", "pages")}
+    session.execute(
+        text(query), {"jobs": values["job_id"], "codes": values["code"], "pages": values["pages"]}
+    )
+
+
+# A deadline that has passed was that of the generation before; it would cancel the next one at once. The samples of
+# throughput go on from what is left.
+_REOPEN = text("""
+UPDATE jobs j SET
+    state = CASE WHEN j.finished_at IS NULL THEN j.state ELSE 'running' END,
+    generation = j.generation + CASE WHEN j.finished_at IS NULL THEN 0 ELSE 1 END,
+    deadline = CASE WHEN j.finished_at IS NULL OR j.deadline > now() THEN j.deadline END,
+    started_at = CASE WHEN j.finished_at IS NULL THEN j.started_at ELSE coalesce(j.started_at, now()) END,
+    throughput = CASE WHEN j.finished_at IS NULL THEN j.throughput END,
+    sampled_at = CASE WHEN j.finished_at IS NULL THEN j.sampled_at ELSE now() END,
+    sampled_done = CASE WHEN j.finished_at IS NULL THEN greatest(j.sampled_done - b.pages, 0)
+                        ELSE j.succeeded + j.dead - b.pages END,
+    finished_at = NULL, outcome = NULL
+FROM unnest(CAST(:jobs AS uuid[]), CAST(:pages AS bigint[])) AS b(job_id, pages) WHERE j.id = b.job_id
+""")
+
+_SELECT = """
+SELECT r.*, p.* FROM redrives r CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE state IN ('ready', 'dispatched')) AS ready,
+           count(*) FILTER (WHERE state = 'running') AS running, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
+           count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'canceled') AS canceled
+    FROM pages WHERE redrive_id = r.id
+) p
+WHERE r.tenant_id = :tenant"""
+
+
+def get(session: Session, tenant_id: UUID, redrive_id: int) -> tuple[RowMapping, Plan] | None:
+    """A redrive with the states of its pages, and the letters that its filter still meets."""
+    query = text(f"{_SELECT} AND r.id = :redrive")
+    row = session.execute(query, {"tenant": tenant_id, "redrive": redrive_id}).mappings().one_or_none()
+    if row is None:
+        return None
+    return row, plan(session, tenant_id, LetterFilter.model_validate(row["filter"]), row["created_at"])
+
+
+def listing(
+    session: Session, tenant_id: UUID, *, limit: int, before: int | None = None
+) -> Sequence[RowMapping]:
+    """Redrives, newest first, from the one after `before` (an id), each with the states of its pages."""
+    query = text(f"{_SELECT} AND r.id < coalesce(:before, r.id + 1) ORDER BY r.id DESC LIMIT :limit")
+    values = {"tenant": tenant_id, "before": before, "limit": limit}
+    return session.execute(query, values).mappings().all()

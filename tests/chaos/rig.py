@@ -1,0 +1,145 @@
+"""The fleet that is put through it: servers and services with production's timeouts, and a far one behind bad lines."""
+
+import hashlib
+import math
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ocrfleet.db import Database
+from ocrfleet.embedded.fleet import Fleet
+from ocrfleet.store import tenants
+from tests.chaos import witness
+from tests.tcp_proxy import TcpProxy
+
+TENANTS = ("alpha", "beta", "gamma")
+WHALE = "whale"
+"""The tenant with a job that is larger than all others."""
+PATIENT = "patient"
+"""The tenant that sends one page, behind the others' thousands."""
+MISSING = 1009
+"""Every so many-th object is not there: the dead letters that are expected."""
+POISON = 2500
+"""The number of the object that ends whatever process reads it."""
+BATCH = 32
+MESSAGES = 24
+"""Of so many pages each, in flight when all workers are there."""
+FAR_FAILPOINTS = (
+    "worker.claimed=exit@p0.01,settle.before_insert=exit@p0.005,settle.after_insert=pause:0.2@p0.02,"
+    "settle.before_commit=exit@p0.005,settle.after_commit=exit@p0.005,dispatch.committed=exit@p0.005,"
+    "dispatch.published=exit@p0.005,expand.chunk=exit@p0.02"
+)
+
+
+def key(number: int) -> str:
+    return f"{number:012}.png"
+
+
+def expected_text(name: str) -> str:
+    """What the null engine reads in the numbered object: the SHA-256 of its pixels, three equal channels each."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return hashlib.sha256(bytes(value for value in digest for _ in range(3)) * 32).hexdigest()
+
+
+SETTINGS = {
+    "OCRFLEET_STORE_URL": f"null://?objects=0&numbered=1&missing={MISSING}",
+    "OCRFLEET_NULL_LATENCY": "0.15",
+    "OCRFLEET_NULL_IN_FLIGHT": "16",
+    "OCRFLEET_NULL_POISON": expected_text(key(POISON)),
+    "OCRFLEET_MAX_BATCH_PAGES": str(BATCH),
+    "OCRFLEET_BATCH_SECONDS": "60",
+    "OCRFLEET_EXPAND_CHUNK": "500",
+    "OCRFLEET_DECODE_PROCESSES": "1",
+    "OCRFLEET_LOG_LEVEL": "warning",
+}
+
+
+class Rig:
+    """Everything, from the servers to the tenants' keys; `with` starts it, and nothing is left of it afterwards."""
+
+    def __init__(self, workers: int, keep: Path | None = None) -> None:
+        self.workers = [f"worker-{n}" for n in range(1, workers + 1)]
+        # One slot of each is kept free for interactive pages.
+        self.room = math.ceil(MESSAGES / workers)
+        self.settings = SETTINGS | {"OCRFLEET_SLOTS": str(self.room + 1)}
+        self.keys: dict[str, str] = {}
+        self._keep = keep
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            folder = self._keep or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="ocrfleet-chaos-"))
+            )
+            folder.mkdir(exist_ok=True, parents=True)
+            folder.chmod(0o711)
+            self.folder = folder
+            store = {"OCRFLEET_STORE_URL": SETTINGS["OCRFLEET_STORE_URL"]}
+            self.servers = stack.enter_context(Fleet(folder / "servers", services=(), extra=store))
+            urls = self.servers.urls
+            self.database_url, self.broker_url = urls["postgres"], urls["valkey"]
+            services = ("api", "producer", *self.workers)
+            near = {"OCRFLEET_DATABASE_URL": self.database_url, "OCRFLEET_BROKER_URL": self.broker_url}
+            self.services = stack.enter_context(
+                Fleet(folder / "services", engine="null", services=services, extra=self.settings | near)
+            )
+            self.url = self.services.urls["api"]
+            self.record = Database(self.database_url, application="chaos", pool_size=4)
+            stack.callback(self.record.close)
+            self._prepare()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, exc, trace)
+
+    def _prepare(self) -> None:
+        with self.record.transaction() as session:
+            witness.install(session)
+            for name in (*TENANTS, WHALE, PATIENT):
+                tenants.create(session, name)
+                self.keys[name] = tenants.create_key(session, tenant=name)
+
+    def pid(self, name: str) -> int | None:
+        """Of a server or a service, if it runs at the moment."""
+        return self.servers.pids.get(name) or self.services.pids.get(name)
+
+
+class FarSide:
+    """A second producer and two more workers, that reach the servers through lines which break and go silent.
+
+    They also die at failpoints, each by a small probability.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.lines = [
+                stack.enter_context(TcpProxy(url)) for url in (self._rig.database_url, self._rig.broker_url)
+            ]
+            database, broker = self.lines
+            far = {
+                "OCRFLEET_DATABASE_URL": database.url,
+                "OCRFLEET_BROKER_URL": broker.url,
+                "OCRFLEET_FAILPOINTS": FAR_FAILPOINTS,
+            }
+            services = ("producer", "worker-8", "worker-9")
+            self.fleet = stack.enter_context(
+                Fleet(
+                    self._rig.folder / "far", engine="null", services=services, extra=self._rig.settings | far
+                )
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, exc, trace)
