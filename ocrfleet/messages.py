@@ -1,6 +1,6 @@
 """Names and messages on the broker. A message is a doorbell: ids and fences, safe to lose or repeat."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ocrfleet.states import Lane
@@ -31,7 +31,11 @@ class PageBatch:
     pages: list[tuple[int, int]]
     """(page id, fence), ascending by id."""
     exclusive: bool = False
-    """The page is suspected of killing workers: its worker runs nothing beside it."""
+    """Its pages are suspected of killing workers: theirs runs them one after the other, and nothing beside them."""
+
+    def turns(self) -> "list[PageBatch]":
+        """What may be claimed at once, in order: all of it, or each page of an exclusive batch by itself."""
+        return [replace(self, pages=[page]) for page in self.pages] if self.exclusive else [self]
 
     def to_message(self) -> dict[str, Any]:
         """The task's keyword arguments, small enough for Flower to show."""

@@ -38,6 +38,14 @@ RECYCLE_AFTER = 500
 START_TIMEOUT = 60.0
 """Seconds for a child to import its libraries on a busy machine."""
 MAX_HEADER = 1024 * 1024
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    # Our code, be it installed or not.
+    "PYTHONPATH": str(Path(__file__).parents[1]),
+    # A process with one job needs no pool of threads, and may not have one.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Of the processes: nothing there is worth reading."""
 _MEMORY = {signal.SIGABRT.name, signal.SIGKILL.name}
 """How PDFium and C++ end when an allocation fails, and how the kernel ends what takes too much."""
 
@@ -204,11 +212,10 @@ class _Child:
         arguments = [json.dumps(asdict(limits)), str(os.getpid())]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 our own interpreter and module
-                [sys.executable, "-I", "-W", "ignore", "-m", "ocrfleet.sandbox_child", *arguments],
+                [sys.executable, "-P", "-s", "-W", "ignore", "-m", "ocrfleet.sandbox_child", *arguments],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                # Nothing of ours to read there; and no pool of BLAS threads in a child that has one job.
-                env={"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+                env=ENVIRONMENT,
                 cwd="/",
                 # A Ctrl-C in the terminal is for the parent, which then ends its children.
                 start_new_session=True,

@@ -1,5 +1,6 @@
 """The dispatcher: moves ready pages into batches, commits, then publishes."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -78,15 +79,17 @@ class Dispatcher:
     ) -> tuple[list[PageBatch], list[UUID]]:
         """Lock pages and move them into batches; returns these and the jobs they are of.
 
-        Suspects go first, but few at a time: each empties a whole worker.
+        Suspects go first, but few at a time: each of their messages empties a whole worker.
         """
         take = partial(dispatch.take, session, suspects=True)
-        alone = self._suspects[lane].serve(demands, min(room.suspects, room.messages), take)
+        size = min(plan.SUSPECTS, room.batch)
+        found = self._suspects[lane].serve(demands, size * min(room.suspects, room.messages), take)
+        alone = plan.split(found, messages=math.ceil(len(found) / size), batch=size, workers=1)
         messages = room.messages - len(alone)
         take = partial(dispatch.take, session, suspects=False)
         shared = self._shares[lane].serve(demands, messages * room.batch, take)
         cut = plan.split(shared, messages=messages, batch=room.batch, workers=capacity.workers)
-        groups = [*([page] for page in alone), *cut]
+        groups = [*alone, *cut]
         if not groups:
             return [], []
         numbers = dispatch.batch_ids(session, len(groups))

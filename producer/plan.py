@@ -20,11 +20,15 @@ class Room:
     batch: int
     """Pages a message carries at most."""
     suspects: int
-    """Pages that run alone, each a message of its own."""
+    """Messages, of those, whose pages run alone."""
+
+
+SUSPECTS = 4
+"""Pages that one worker runs alone, one after the other, for emptying itself once; what is interactive waits so long."""
 
 
 def suspects(capacity: Capacity, load: Load) -> int:
-    """Suspects that may still be sent: each stops a worker's other pages, so one for every four workers."""
+    """Messages of suspects that may still be sent: each stops a worker's other pages, so one for every four workers."""
     return max(0, max(1, capacity.workers // 4) - load.suspects)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import structlog
@@ -77,7 +77,8 @@ class Guard:
         finally:
             if trial:
                 self._trial = False
-                self._loop.call_soon_threadsafe(self._listen)
+                with suppress(RuntimeError):  # the loop is closed: the worker has stopped
+                    self._loop.call_soon_threadsafe(self._listen)
 
     def settled(self, error: FleetError | None) -> None:
         """What came of a page that was led to its end."""
@@ -96,7 +97,8 @@ class Guard:
             self._returning = self._loop.create_task(self._return())
         else:
             log.info("breaker_closed")
-        self._listen()
+        # Not here: whatever Celery says to it must not reach the page.
+        self._loop.call_soon(self._listen)
 
     def stop(self) -> None:
         """Nothing is probed any more, and Celery is left alone; on the loop."""

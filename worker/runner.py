@@ -117,15 +117,18 @@ class Runner:
         self._held.append(batch.batch_id)
         try:
             with self._gate.enter(exclusive=batch.exclusive), self._guard.turn() as admitted:
-                ours = admitted and not self._draining
-                claimed = self._claims.take(batch) if ours else self._claims.give_back(batch)
-                failpoints.reach("worker.claimed")
-                tracker = BatchTracker(len(claimed))
-                self._loop.call_soon_threadsafe(self._spawn, claimed, batch.lane, tracker)
-                tracker.wait()
-            return len(claimed)
+                return sum(self._take_turn(turn, admitted=admitted) for turn in batch.turns())
         finally:
             self._held.remove(batch.batch_id)
+
+    def _take_turn(self, batch: PageBatch, *, admitted: bool) -> int:
+        ours = admitted and not self._draining
+        claimed = self._claims.take(batch) if ours else self._claims.give_back(batch)
+        failpoints.reach("worker.claimed")
+        tracker = BatchTracker(len(claimed))
+        self._loop.call_soon_threadsafe(self._spawn, claimed, batch.lane, tracker)
+        tracker.wait()
+        return len(claimed)
 
     def held(self) -> list[int]:
         """Ids of the batches received and not yet settled."""

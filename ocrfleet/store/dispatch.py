@@ -17,7 +17,7 @@ class Load:
     messages: int = 0
     pages: int = 0
     suspects: int = 0
-    """Of the pages, those that run alone on their worker."""
+    """Of the messages, those whose pages run alone on their worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def load(session: Session) -> dict[Lane, Load]:
     """What each lane has in flight; bounded by the window, whatever the size of the jobs."""
     query = """
         SELECT j.lane, count(DISTINCT p.batch_id) AS messages, count(*) AS pages,
-               count(*) FILTER (WHERE p.losses >= :exclusive) AS suspects
+               count(DISTINCT p.batch_id) FILTER (WHERE p.losses >= :exclusive) AS suspects
         FROM pages p JOIN jobs j ON j.id = p.job_id WHERE p.state IN ('dispatched', 'running') GROUP BY j.lane"""
     rows = session.execute(text(query), {"exclusive": EXCLUSIVE_AFTER})
     found = {Lane(row.lane): Load(row.messages, row.pages, row.suspects) for row in rows}

@@ -109,7 +109,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--short", action="store_true", help="some forty kills in less than three minutes")
     parser.add_argument(
-        "--keep", type=Path, help="a folder for servers, services and their logs, which stays"
+        "--keep", type=Path, help="a new folder for servers, services and their logs, which stays"
     )
     args = parser.parse_args()
     began = time.monotonic()

@@ -22,6 +22,7 @@ from tests.chaos.rig import MISSING, POISON, Rig, expected_text, key
 STILL = 1.5
 """Seconds for which nothing may move in a job that is paused."""
 _AGAIN = 0.2
+_JSON = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
 
@@ -71,10 +72,13 @@ class Tenant:
         return self._patiently(lambda: self._client.job(job_id))
 
     def act(self, job_id: str, act: str) -> int:
-        """The status of the answer that stands."""
+        """The status of the answer that stands; an act may be `delete`."""
+        path = f"/v1/jobs/{job_id}"
+        method, path = ("DELETE", path) if act == "delete" else ("POST", f"{path}/{act}")
+        body = b"{}" if act == "retry" else b""
 
         def call() -> int:
-            response = self._http.post(f"/v1/jobs/{job_id}/{act}")
+            response = self._http.request(method, path, content=body, headers=_JSON)
             if response.status_code >= 500:
                 raise UnreachableError(act)
             return response.status_code
@@ -125,10 +129,13 @@ class Job:
         self.last: Mapping[str, Any] = {}
         """The line that came last."""
         self._tenant = tenant
-        self._id = job_id
+        self.id = job_id
         self._numbers = numbers
         self._findings = findings
         self._seen: set[int] = set()
+        self._dead: set[int] = set()
+        self._again = False
+        """Its dead pages were redriven: their lines come again."""
         self._seq = 0
 
     @property
@@ -138,7 +145,7 @@ class Job:
 
     def follow(self, until: Callable[[], bool] = lambda: False) -> None:
         """Read what comes, to the job's end."""
-        for line in self._tenant.lines(self._id, self._seq, follow=True):
+        for line in self._tenant.lines(self.id, self._seq, follow=True):
             self._hear(line)
             if until():
                 return
@@ -147,45 +154,62 @@ class Job:
         """Every page has been heard of, and the job says so too."""
         if missing := len(self._numbers) - self.heard:
             self._breach(f"{missing} of {len(self._numbers)} pages have no line at the end")
-        if (state := self._tenant.view(self._id)["state"]) != "completed":
+        if (state := self._tenant.view(self.id)["state"]) != "completed":
             self._breach(f"all lines are there, and it is {state}")
 
     def cancel(self) -> None:
         """What comes after the acknowledgement is too late, and the job ends."""
-        status = self._tenant.act(self._id, "cancel")
+        status = self._tenant.act(self.id, "cancel")
         if status == 409:  # it had ended
             self.follow()
             self.check_end()
             return
         if status != 202:
             self._breach(f"cancel was answered with {status}")
-        for line in self._tenant.lines(self._id, self._seq, follow=False):
+        for line in self._tenant.lines(self.id, self._seq, follow=False):
             self._hear(line)
         known = self.heard
         self.follow()
         if self.heard > known:
             self._breach(f"{self.heard - known} results after an acknowledged cancel")
-        if (state := self._tenant.view(self._id)["state"]) != "canceled":
+        if (state := self._tenant.view(self.id)["state"]) != "canceled":
             self._breach(f"canceled, it ended as {state}")
 
     def pause(self) -> None:
         """Once its running pages have ended, nothing moves until it is resumed."""
-        if self._tenant.act(self._id, "pause") != 202:
+        if self._tenant.act(self.id, "pause") != 202:
             return
-        while (before := self._tenant.outstanding(self._id)) is None or before[0]:
+        while (before := self._tenant.outstanding(self.id)) is None or before[0]:
             rest(_AGAIN)
             if time.monotonic() > self._tenant.deadline:
                 self._breach(f"paused, it did not come to rest: {before}")
                 return
         rest(STILL)
-        after = self._tenant.outstanding(self._id)
+        after = self._tenant.outstanding(self.id)
         if after not in (None, before):
             self._breach(f"paused, it went on: {before} became {after}")
-        self._tenant.act(self._id, "resume")
+        self._tenant.act(self.id, "resume")
+
+    def retry(self) -> None:
+        """Its dead pages run again, and die again: each has another line."""
+        if not self._dead or self._tenant.act(self.id, "retry") != 202:
+            return
+        self._again = True
+        self._seen -= self._dead
+        self.follow()
+
+    def delete(self) -> None:
+        """From the acknowledgement on nobody sees it."""
+        # Asked again after an answer that was lost, it may be gone already.
+        if (status := self._tenant.act(self.id, "delete")) not in (202, 404):
+            self._breach(f"delete was answered with {status}")
+        with suppress(ApiError):
+            self._breach(f"deleted, it is there: {self._tenant.view(self.id)}")
 
     def _hear(self, line: dict[str, Any]) -> None:
         number = int(line["key"].removesuffix(".png"))
-        if number not in self._numbers or number in self._seen or line["seq"] <= self._seq:
+        repeated = number in self._seen and not (self._again and number in self._dead)
+        if number not in self._numbers or repeated or line["seq"] <= self._seq:
             self._breach(f"after line {self._seq}, a line that is not its next: {line}")
         code = _expected_code(number)
         if line.get("error", {}).get("code") != code:
@@ -193,12 +217,14 @@ class Job:
         if code is None and line.get("text") != expected_text(key(number)):
             self._breach(f"object {number} has another text: {line}")
         self._seen.add(number)
+        if code:
+            self._dead.add(number)
         self._seq = line["seq"]
         self.last = line
         self._findings.heard(line)
 
     def _breach(self, said: str) -> None:
-        self._findings.breaches.append(f"job {self._id} of {self._tenant.name}: {said}")
+        self._findings.breaches.append(f"job {self.id} of {self._tenant.name}: {said}")
 
 
 def _expected_code(number: int) -> str | None:

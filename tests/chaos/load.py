@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import httpx
 from sqlalchemy import text
 
 from tests.chaos.clients import Findings, Job, Tenant, rest
@@ -27,6 +26,7 @@ class Load:
         self.rig = rig
         self.findings = Findings()
         self.acknowledged: list[str] = []
+        self.deleted: set[str] = set()
         self.waits: list[tuple[float, float]] = []
         """Of single pages behind all others: what each waited for its claim, and how long it might have (seconds)."""
         self._stopping = threading.Event()
@@ -35,10 +35,8 @@ class Load:
         self._patient = Tenant(rig, PATIENT)
         self._tenants = [Tenant(rig, name) for name in TENANTS for _ in range(CLIENTS)]
         self._whale = Tenant(rig, WHALE)
-        self._acts = _acts(rig)
         turns: list[tuple[Tenant, _Turn]] = [(tenant, self._one) for tenant in self._tenants]
-        if "cancel" in self._acts:
-            turns.append((self._whale, self._big))
+        turns.append((self._whale, self._big))
         self._threads = [
             threading.Thread(target=self._run, args=(*turn, seeded(seed, f"client {n}")), daemon=True)
             for n, turn in enumerate(turns)
@@ -93,19 +91,24 @@ class Load:
 
     def _one(self, tenant: Tenant, chance: random.Random) -> None:
         numbers = self._take(chance.randint(400, 3000))
-        act = chance.choices(("", "cancel", "pause"), (8, 1, 1))[0]
-        job = self._new_job(tenant, numbers)
-        if act not in self._acts or POISON in numbers:
-            act = ""
+        act = chance.choices(("", "cancel", "pause", "retry", "delete"), (10, 2, 2, 2, 2))[0]
         some = chance.randint(50, 300)
-        job.follow(lambda: bool(act) and job.heard >= some)
-        if act == "pause":
-            job.pause()
-            job.follow()
-        if act == "cancel":
+        job = self._new_job(tenant, numbers)
+        if act == "cancel" and POISON not in numbers:
+            job.follow(lambda: job.heard >= some)
             job.cancel()
-        else:
+            return
+        if act == "pause":
+            job.follow(lambda: job.heard >= some)
+            job.pause()
+        job.follow()
+        job.check_end()
+        if act == "retry" and POISON not in numbers:
+            job.retry()
             job.check_end()
+        if act == "delete":
+            self.deleted.add(job.id)
+            job.delete()
 
     def _big(self, tenant: Tenant, _: random.Random) -> None:
         """Always there, so that the window is full; at the end it is canceled."""
@@ -142,9 +145,3 @@ class Load:
     def _end_patience(self, seconds: float) -> None:
         for tenant in (*self._tenants, self._whale, self._patient):
             tenant.deadline = min(tenant.deadline, time.monotonic() + seconds)
-
-
-def _acts(rig: Rig) -> set[str]:
-    """What can be done to a job, by the API's own description."""
-    paths = httpx.get(f"{rig.url}/openapi.json", trust_env=False, timeout=20.0).json()["paths"]
-    return {path.rpartition("/")[2] for path in paths if path.startswith("/v1/jobs/{job_id}/")}

@@ -99,6 +99,7 @@ def unknown_jobs(rig: Rig, load: Load) -> list[str]:
     """Jobs that were acknowledged and are not there."""
     with rig.record.transaction() as session:
         known = {str(row.id) for row in session.execute(text("SELECT id FROM jobs"))}
+    known |= load.deleted
     return [
         f"job {job_id} was acknowledged and is gone" for job_id in load.acknowledged if job_id not in known
     ]

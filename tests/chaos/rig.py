@@ -70,10 +70,10 @@ class Rig:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            folder = self._keep or Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="ocrfleet-chaos-"))
-            )
-            folder.mkdir(exist_ok=True, parents=True)
+            if self._keep:
+                self._keep.mkdir(parents=True)  # an old one would be of another run
+            prefix = "ocrfleet-chaos-"
+            folder = self._keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix)))
             folder.chmod(0o711)
             self.folder = folder
             store = {"OCRFLEET_STORE_URL": SETTINGS["OCRFLEET_STORE_URL"]}

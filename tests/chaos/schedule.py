@@ -60,11 +60,11 @@ def cycles(seed: int) -> Iterator[list[Round]]:
     chance = seeded(seed, "schedule")
     for n in itertools.count():
         yield [
-            _workers(chance, 18, api=9),
-            _one_by_one(chance, "producer", 16, api=10),
+            _workers(chance, 18, api=11),
+            _one_by_one(chance, "producer", 16, api=14),
             *([_mayhem(chance, 45.0)] if n % 3 == 0 else []),
-            _one_by_one(chance, "broker", 20, api=9),
-            _one_by_one(chance, "postgres", 12, api=9),
+            _one_by_one(chance, "broker", 20, api=12),
+            _one_by_one(chance, "postgres", 12, api=10),
         ]
 
 

@@ -75,7 +75,8 @@ def test_it_stops_after_25_and_what_has_not_begun_goes_back_at_no_cost(
     intake = Intake(runner)
     with capture_logs() as logs:
         job_id = trip(database, runner)
-    assert (runner.state, intake.told) == (WorkerState.TRIPPED, [False])
+    assert runner.state is WorkerState.TRIPPED
+    wait_for(lambda: intake.told == [False])
     assert len(attempts(database, job_id)) == LIMIT
     assert charged(database, job_id) == {(0, 0)}
     assert set(page_states(database, job_id)) == {"ready"}

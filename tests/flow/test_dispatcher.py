@@ -17,6 +17,7 @@ from ocrfleet.store import pages as store_pages
 from ocrfleet.store import tenants
 from producer.broker import Broker, BrokerUnavailable
 from producer.dispatch import Dispatcher
+from producer.plan import SUSPECTS
 from worker.app import create_app
 
 
@@ -116,18 +117,18 @@ def test_a_broker_that_takes_no_more_gives_the_rest_back_at_once(
 
 
 @pytest.mark.parametrize(("workers", "at_once"), [(1, 1), (8, 2)])
-def test_suspected_pages_go_alone_and_few_at_a_time(
+def test_suspected_pages_go_apart_and_few_messages_at_a_time(
     database: Database, dispatcher: Dispatcher, broker: FakeBroker, workers: int, at_once: int
 ) -> None:
     for _ in range(workers):
         add_worker(database, slots=8, in_flight=28)
-    job_id = add_job(database, 20)
-    suspects = [page.id for page in pages(database, job_id)][3:6]
+    job_id = add_job(database, 26)
+    suspects = [page.id for page in pages(database, job_id)][3:12]
     sql(database, "UPDATE pages SET losses = 2 WHERE id = ANY(:ids)", ids=suspects)
-    assert dispatcher.round() == 17 + at_once
+    assert dispatcher.round() == 17 + SUSPECTS * at_once
     alone = [batch for batch in broker.published if batch.exclusive]
-    assert [page for batch in alone for page, _ in batch.pages] == suspects[:at_once]
-    assert sizes(alone) == [1] * at_once, "each empties a whole worker"
+    assert [page for batch in alone for page, _ in batch.pages] == suspects[: SUSPECTS * at_once]
+    assert sizes(alone) == [SUSPECTS] * at_once, "each empties a whole worker"
     shared = {page for batch in broker.published if not batch.exclusive for page, _ in batch.pages}
     assert len(shared) == 17
     assert not shared & set(suspects)
@@ -227,6 +228,7 @@ def test_what_the_producer_publishes_is_what_the_worker_reads(database: Database
             message.ack()
             queue.close()
         assert message.headers["task"] == TASK
+        assert message.headers["eta"] is None, "what has to wait waits in the record"
         _, kwargs, _ = message.payload
         assert PageBatch.from_message(kwargs) == batch
         assert broker.status() == (run_id, True)

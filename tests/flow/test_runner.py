@@ -234,6 +234,21 @@ def test_an_exclusive_page_runs_alone(
     assert [request.request_id for request in engine.begun].index(f"{page}-{fence}") == 3
 
 
+def test_pages_of_an_exclusive_batch_are_claimed_one_after_the_other(
+    database: Database, start_runner: Start, threads: ThreadPoolExecutor
+) -> None:
+    engine = SlowEngine()
+    runner = start_runner(engine)
+    job_id = add_job(database, 3)
+    alone = threads.submit(runner.run, send(database, job_id, exclusive=True))
+    wait_for(lambda: engine.begun)
+    # Were the worker to end now, the others could not be blamed: nobody has claimed them.
+    assert page_states(database, job_id) == ["running", "dispatched", "dispatched"]
+    engine.release()
+    assert alone.result(PATIENCE) == 3
+    assert set(engine.together.values()) == {1}
+
+
 def test_draining_finishes_what_runs_and_takes_nothing_new(
     database: Database, start_runner: Start, threads: ThreadPoolExecutor
 ) -> None:

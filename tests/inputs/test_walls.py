@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from children import children
-from files import FILES
+from files import FILES, pdf, pdf_page
+from fleet_builders import wait_for
 from made import MADE
+from made_images import png
 
 from ocrfleet.documents import HEAD_BYTES, Limits, sniff
-from ocrfleet.sandbox import RECYCLE_AFTER, Sandbox
+from ocrfleet.sandbox import ENVIRONMENT, RECYCLE_AFTER, Sandbox
 from ocrfleet.sandbox_walls import PROCESSES
 from ocrfleet.settings import Settings
 
@@ -40,9 +42,8 @@ def refused(act):
 def confined(code: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run code in a process like those of the sandbox."""
     limits = json.dumps(asdict(replace(LIMITS, sandbox_memory=MEMORY)))
-    run = [sys.executable, "-I", "-c", before + "\n" + CONFINED + code, limits]
-    environment = {"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(run, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    run = [sys.executable, "-P", "-s", "-c", before + "\n" + CONFINED + code, limits]
+    return subprocess.run(run, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
 
 
 def said(code: str, before: str = "") -> str:
@@ -176,7 +177,7 @@ def test_the_processes_of_the_sandbox_are_confined(tmp_path: Path) -> None:
         before = children()
         box.count(tmp_path / "file")
         (child,) = [each for each in children() if each not in before]
-        assert set(child.environ()) <= {"LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS"}
+        assert child.environ().keys() - {"LC_CTYPE"} == ENVIRONMENT.keys()
         text = Path(f"/proc/{child.pid}/limits").read_text()
         limits = {line[:26].strip(): line[26:].split()[:2] for line in text.splitlines()}
         assert limits["Max address space"] == [str(LIMITS.sandbox_memory)] * 2
@@ -188,6 +189,17 @@ def test_the_processes_of_the_sandbox_are_confined(tmp_path: Path) -> None:
         status = Path(f"/proc/{child.pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
         assert "CapEff:\t0000000000000000" in status
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_one_file_needed_is_not_kept_for_the_next(tmp_path: Path) -> None:
+    (tmp_path / "states.pdf").write_bytes(pdf(pdf_page("q " * 3_000_000, "0 0 72 72")))
+    before = children()
+    with Sandbox(1, LIMITS) as box:
+        for read in (lambda: box.decode(png(10_000, 9_900)), lambda: box.render(tmp_path / "states.pdf", 1)):
+            read()
+            (child,) = [each for each in children() if each not in before]
+            wait_for(lambda child=child: child.memory_info().rss < 200 * 1024**2)
 
 
 def test_a_confined_reader_needs_nothing_that_it_could_not_load_any_more() -> None:
@@ -218,7 +230,8 @@ print(set(sys.modules) - before or "nothing")"""
         data = made.make()
         files.append((str(sniff(data[:HEAD_BYTES])), data))
     done = subprocess.run(
-        [sys.executable, "-I", "-W", "ignore", "-c", code],
+        [sys.executable, "-P", "-s", "-W", "ignore", "-c", code],
+        env=ENVIRONMENT,
         input=pickle.dumps(asdict(LIMITS)) + pickle.dumps(files),
         capture_output=True,
         check=True,

@@ -6,11 +6,12 @@ from uuid import uuid4
 
 import pytest
 from acts import acts, change, expire, pause
-from builders import Racer, Record, settlement
+from builders import Racer, Record, scans, settlement
 
 from ocrfleet.errors import DeadlineExceeded, InputNotFound, JobStateConflict
 from ocrfleet.states import JobState
 from ocrfleet.store import control, dispatch
+from ocrfleet.store.expansion import CountedItem
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 
@@ -129,3 +130,19 @@ def test_the_queued_pages_of_a_large_job_are_canceled_in_steps(record: Record) -
 def test_a_job_whose_expansion_failed_after_it_was_taken_away_is_left_alone(record: Record) -> None:
     with record.database.transaction() as session:
         control.fail(session, uuid4(), InputNotFound())
+
+
+def test_items_still_to_be_counted_are_canceled_in_steps_too_and_counted_no_more(record: Record) -> None:
+    job_id = record.job()
+    record.expand(job_id, scans(1_200, countable=True))
+    leased = record.pending(limit=1_200)
+    record.cancel(job_id)
+    assert (record.state(job_id).state, record.state(job_id).items_pending) == ("canceling", 200)
+    record.recount()
+    record.count(*(CountedItem(item, 2, (1, 2), "e") for item in leased))
+    assert (record.pages(job_id), record.state(job_id).items_pending) == ([], 200)
+    assert record.pending() == []
+    with record.database.transaction() as session:
+        assert control.drop_canceled(session)
+    assert (record.state(job_id).state, record.state(job_id).items_pending) == ("canceled", 0)
+    record.recount()

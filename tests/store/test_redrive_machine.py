@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from test_machine import PROFILE, Machine
 
+from ocrfleet.states import PageState
+
 CHUNKS = st.integers(1, 3)
 
 
@@ -30,11 +32,21 @@ class Redriven(Machine):
         self.open: list[Open] = []
         self.discarded: set[int] = set()
 
-    @precondition(lambda self: self.in_state("dead"))
+    @precondition(lambda self: self.in_state("ready") and self.workers)
+    @rule(limit=st.integers(1, 4), who=ANY, before=st.sampled_from([PageState.READY, PageState.DEAD]))
+    def die(self, limit: int, who: int, before: PageState) -> None:
+        """The way to a dead letter, at once or after another try."""
+        for state in (before, PageState.DEAD):
+            if self.in_state("ready"):
+                self.work(limit, who)
+            if self.claims:
+                self.settle([(n, state) for n in range(limit)])
+
+    @precondition(lambda self: self.letters())
     @rule(chunk=CHUNKS)
     def redrive(self, chunk: int) -> None:
         """Every letter is meant; the first chunk comes back at once."""
-        dead = self._letters()
+        dead = self._oldest_first()
         self.open.append(Open({id_: self.page(id_).fence for id_ in dead}))
         redrive(self.record, chunk=chunk)
         self._bring_back(self.open[-1], dead, chunk)
@@ -42,28 +54,25 @@ class Redriven(Machine):
     @precondition(lambda self: self.open)
     @rule(chunk=CHUNKS)
     def step(self, chunk: int) -> None:
-        dead = self._letters()
+        dead = self._oldest_first()
         assert step(self.record, chunk) == self._bring_back(self.open[0], dead, chunk)
 
-    @precondition(lambda self: self.in_state("dead"))
+    @precondition(lambda self: len(self.letters()) > 1)
     @rule(which=ANY)
     def discard(self, which: int) -> None:
-        """All letters of one job."""
-        dead = self._letters()
-        if dead:
-            job = self.page(dead[which % len(dead)]).job
-            of_job = [id_ for id_ in dead if self.page(id_).job == job]
-            discard(self.record, len(of_job), job_id=job)
-            self.discarded.update(of_job)
+        letters = sorted(self.letters())
+        id_ = letters[which % len(letters)]
+        discard(self.record, 1, page_ids=[id_])
+        self.discarded.add(id_)
 
-    def _letters(self) -> list[int]:
-        """In the order in which they died; which they are is the model's to say."""
+    def letters(self) -> set[int]:
+        return {id_ for id_, page in self.pages.items() if page.state == "dead"} - self.discarded
+
+    def _oldest_first(self) -> list[int]:
+        """When each died the record knows; which they are is the model's to say."""
         rows = self.record.run("SELECT page_id FROM outcomes ORDER BY created_at, page_id")
-        return [
-            row.page_id
-            for row in rows
-            if self.page(row.page_id).state == "dead" and row.page_id not in self.discarded
-        ]
+        letters = self.letters()
+        return [row.page_id for row in rows if row.page_id in letters]
 
     def _bring_back(self, redrive: Open, dead: list[int], chunk: int) -> int:
         """Those that have not died since, of jobs that nobody gave up; the redrive is over when there are no more."""

@@ -61,7 +61,7 @@ def test_all_that_is_asked_goes_with_the_job(able: Api, database: Database) -> N
         "temperature": 0.3, "top_p": 0.95, "top_k": 40, "repetition_penalty": 1.2, "max_tokens": 100,
         "max_pixels": 1_000_000,
     }  # fmt: skip
-    options = {"pages": "1", "prompt_language": "en", "parameters": parameters}
+    options = {"pages": "1", "prompt_language": "en", "parameters": parameters, "cache": False}
     body = INPUT | {"task": "extract", "prompt": "p", "fields": ["a"], "output_schema": SCHEMA}
     assert able.http.post("/v1/jobs", json=body | {"options": options}).status_code == 202
     # Also what is null in the schema.
@@ -100,6 +100,7 @@ def bad(pointer: str, word: str, **members: object) -> tuple[dict[str, object], 
         bad("/options/target_language", "'zh'", task="translate", options={"target_language": "fr"}),
         bad("/options/prompt_language", "'en'", options={"prompt_language": "de"}),
         bad("/options/parameters/heat", "not permitted", options={"parameters": {"heat": 1}}),
+        bad("/options/cache", "boolean", options={"cache": "no"}),
     ],
 )
 def test_what_does_not_fit_the_task_is_refused_with_its_place(
