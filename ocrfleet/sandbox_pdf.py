@@ -13,7 +13,7 @@ import pypdfium2.raw  # pyright: ignore[reportMissingTypeStubs]
 from PIL import Image
 
 from ocrfleet.documents import Limits
-from ocrfleet.errors import CorruptFile, EmptyFile, EncryptedPdf, FleetError, ImageTooSmall, ValidationFailed
+from ocrfleet.errors import CorruptFile, EncryptedPdf, FleetError, ImageTooSmall, ValidationFailed
 
 pdfium = cast("Any", pypdfium2)
 raw = cast("Any", pypdfium2.raw)
@@ -35,7 +35,7 @@ class PdfReader:
         self._buffer = (ctypes.c_ubyte * 0)()
 
     def count(self, file: IO[bytes], password: str | None) -> int:
-        """Pages of a document; `EmptyFile` if it has none."""
+        """Pages of a document; it may have none."""
         with _opened(file, password) as document:
             return len(document)
 
@@ -92,8 +92,6 @@ def _opened(file: IO[bytes], password: str | None) -> Generator[Any]:
     if not handle:
         raise _refusal(raw.FPDF_GetLastError(), password)
     with closing(pdfium.PdfDocument(handle)) as document:
-        if not len(document):
-            raise EmptyFile("The document has no pages.", limit=1, actual=0)
         yield document
 
 

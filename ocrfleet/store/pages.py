@@ -43,7 +43,7 @@ class ClaimedPage:
     override: Mapping[str, Any] | None = None
     """The options of the redrive that brought it back."""
     proofs: int = 0
-    """Processes that this page has ended while it ran alone."""
+    """Processes that this page has ended while it ran alone, since its last redrive."""
     codes: Sequence[str] = ()
     """What its earlier attempts failed with, oldest first."""
 
@@ -80,6 +80,7 @@ RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, j.tenant_id, p.attempt, 
     CASE WHEN p.losses < :exclusive THEN 0 ELSE (
         SELECT count(*) FROM attempts a
         WHERE a.page_id = p.id AND a.exclusive = 1 AND a.code IN ('worker_lost', 'engine_crashed')
+          AND (r.id IS NULL OR a.ended_at > r.created_at)
     ) END AS proofs,
     CASE WHEN p.failures = 0 THEN ARRAY[]::text[] ELSE ARRAY(
         SELECT a.code FROM attempts a WHERE a.page_id = p.id ORDER BY a.fence

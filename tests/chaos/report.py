@@ -13,7 +13,7 @@ from tests.chaos.watch import Kill, Watch
 P99 = 10.0
 """Seconds that 99 of 100 recoveries take at most."""
 KILLS, EACH = 1000, 100
-_SHOWN = 30
+SHOWN = 30
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -79,7 +79,7 @@ def line(watch: Watch, load: Load) -> str:
 
 def faults(watch: Watch) -> list[str]:
     """What is not as it should be."""
-    found = watch.breaches[:_SHOWN]
+    found = watch.breaches[:SHOWN]
     times = _seconds(_counted(watch))
     if times and percentile(times, 0.99) > P99:
         found.append(f"99 of 100 recoveries took up to {percentile(times, 0.99):.1f} s, more than {P99:g} s")

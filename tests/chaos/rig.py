@@ -10,6 +10,7 @@ from typing import Self
 
 from ocrfleet.db import Database
 from ocrfleet.embedded.fleet import Fleet
+from ocrfleet.settings import Settings
 from ocrfleet.store import tenants
 from tests.chaos import witness
 from tests.tcp_proxy import TcpProxy
@@ -86,6 +87,7 @@ class Rig:
                 Fleet(folder / "services", engine="null", services=services, extra=self.settings | near)
             )
             self.url = self.services.urls["api"]
+            self.broker_settings = Settings(broker_url=self.broker_url)
             self.record = Database(self.database_url, application="chaos", pool_size=4)
             stack.callback(self.record.close)
             self._prepare()

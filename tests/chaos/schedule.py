@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 COUNTED = ("worker", "producer", "api", "broker", "postgres")
 FAULTS = (
-    "freeze worker", "freeze worker", "freeze producer", "flush broker", "end backends", "silence lines", "cut lines",
-    "stop worker",
+    "freeze worker", "freeze worker", "freeze producer", "freeze postgres", "freeze broker", "freeze api",
+    "stop worker", "stop postgres", "flush broker", "shrink broker", "repeat messages", "end backends",
+    "silence lines", "silence lines", "cut lines",
 )  # fmt: skip
+LONG = ("freeze worker", "freeze producer")
+"""They last up to fifteen seconds, longer than any lease or lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def _mayhem(chance: random.Random, seconds: float) -> Round:
     left = seconds
     while left > 0:
         act = chance.choice((*FAULTS, *COUNTED))
-        lasts = chance.uniform(3.0, 15.0) if act.startswith("freeze") else chance.uniform(2.0, 7.0)
+        lasts = chance.uniform(3.0, 15.0) if act in LONG else chance.uniform(2.0, 7.0)
         steps.append(Step(act, chance.uniform(0.2, 1.6), chance.randrange(1000), lasts))
         left -= steps[-1].pause
     return Round("mayhem", (tuple(steps),), rolling=True, mayhem=True)

@@ -99,6 +99,7 @@ with sandbox_walls.allow_threads():
     more = [refused(start) for _ in range({2 * PROCESSES})]
 print(apart, more.count("RuntimeError"), refused(start))
 done.set()"""
+    assert said("with sandbox_walls.allow_threads(): pass\nprint(refused(os.fork))") == "BlockingIOError"
     apart, over, after = said(code).split()
     assert (apart, after) == (str(NAMESPACES or OTHER_USERS), "RuntimeError")
     # One is the first thread, one was started before; counted with others, they are as many as the user may have.

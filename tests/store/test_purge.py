@@ -5,8 +5,9 @@ from uuid import UUID
 import pytest
 from acts import change, delete, take_away
 from builders import Racer, Record, scans, settlement
+from sqlalchemy import text
 
-from ocrfleet.errors import InputNotFound
+from ocrfleet.errors import InputNotFound, JobStateConflict
 from ocrfleet.states import PageState
 from ocrfleet.store import control, jobs, purge
 from ocrfleet.store.expansion import CountedItem
@@ -140,11 +141,15 @@ def test_a_late_result_of_a_job_that_is_gone_is_refused_and_harms_no_other_in_it
     record.recount()
 
 
-def test_a_redrive_under_way_and_a_deletion_wait_for_one_another(record: Record) -> None:
+def test_a_deletion_that_meets_a_redrive_is_refused_since_the_job_runs_again(record: Record) -> None:
     job_id = finished(record)
     with record.database.transaction() as session:
         jobs.lock(session, [job_id])
         racer = Racer(record.database, lambda s: control.delete(s, record.tenant, job_id, actor="a"))
         assert racer.waits()
-    racer.result()
-    assert record.state(job_id).purged_at is not None
+        # What the redrive of its dead page does to it.
+        reopened = "UPDATE jobs SET state = 'running', finished_at = NULL, outcome = NULL WHERE id = :job"
+        session.execute(text(reopened), {"job": job_id})
+    with pytest.raises(JobStateConflict):
+        racer.result()
+    assert record.state(job_id).purged_at is None

@@ -84,6 +84,7 @@ class Redriven(Machine):
                 self.jobs[page.job].paused = self.jobs[page.job].late = False
             page.return_to("ready")
             page.failures = 0
+            page.proofs.clear()
             del self.ended[id_]
         if len(left) < chunk:
             self.open.remove(redrive)

@@ -194,3 +194,29 @@ def test_another_tenants_letters_are_left_alone(record: Record) -> None:
     with record.database.transaction() as session:
         assert redrives.get(session, other, redrive_id) is None
         assert list(redrives.listing(session, other, limit=9)) == []
+
+
+def test_a_poison_page_that_is_redriven_has_to_be_proven_anew_and_runs_alone(record: Record) -> None:
+    job_id = record.ready(1)
+
+    def lose() -> str:
+        worker = record.worker()
+        (page,) = record.claim(worker, record.dispatch(job_id))
+        assert page.proofs == (proofs if page.losses >= 2 else 0)
+        record.silence(worker)
+        record.sweep()
+        return record.states(job_id)[0]
+
+    proofs = 0
+    assert [lose(), lose(), lose()] == ["ready"] * 3
+    proofs = 1
+    assert lose() == "dead"
+    redrive(record)
+    proofs = 0
+    assert record.pages(job_id)[0].losses == 4, "it runs alone"
+    assert lose() == "ready"
+    proofs = 1
+    assert lose() == "dead"
+    assert [row.code for row in record.run("SELECT code FROM attempts ORDER BY fence")] == [
+        *["worker_lost"] * 3, "poison_page", "worker_lost", "poison_page",
+    ]  # fmt: skip

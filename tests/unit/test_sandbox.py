@@ -219,8 +219,10 @@ def test_a_child_that_ends_itself_by_the_clock_was_too_slow(save: Save) -> None:
         before = children()
         page = pool.submit(box.render, slow, 1)
         new_child(before).send_signal(signal.SIGPROF)
-        with pytest.raises(RenderTimeout):
+        with pytest.raises(RenderTimeout) as error:
             page.result()
+    # It is not read a second time.
+    assert error.value.extra["actual"] < error.value.extra["limit"]
 
 
 def test_one_death_costs_a_page_nothing(save: Save) -> None:
