@@ -98,7 +98,9 @@ def give_memory_back() -> None:
     """What one file needed is not kept for the next, when it was much."""
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     if resident > _MUCH_MEMORY:
-        _LIBC.malloc_trim(0)
+        # Only glibc hoards, and has this.
+        with suppress(AttributeError):
+            _LIBC.malloc_trim(0)
 
 
 @contextmanager

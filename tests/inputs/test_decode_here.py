@@ -4,6 +4,7 @@ import pytest
 from children import children
 from files import FILES, encoded
 from PIL import Image
+from road import Road
 
 from ocrfleet.documents import Limits, MediaType
 from ocrfleet.images import PLAIN_BYTES, PLAIN_SCANS, decode_image
@@ -41,3 +42,12 @@ def test_what_would_cost_this_process_too_much_is_decoded_in_a_child(data: bytes
         before = children()
         assert (box.decode(data).pixels == decode_image(data, 0, LIMITS).pixels).all()
         assert children() != before
+
+
+def test_the_worker_decodes_no_risky_image_itself() -> None:
+    before = children()
+    road = Road()
+    # The first file that a road leads is a GIF.
+    assert children() != before
+    road.close()
+    assert children() == before
