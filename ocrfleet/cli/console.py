@@ -73,11 +73,7 @@ def reports_errors(command: Callable[P, Any]) -> Callable[P, None]:
         try:
             status = command(*args, **kwargs)
         except ApiError as exc:
-            known = f" (request {exc.request_id})" if exc.request_id else ""
-            details = "".join(
-                f"\n  {error.get('pointer', '')} {error.get('detail', '')}" for error in exc.errors
-            )
-            fail(exc.code, f"{exc.detail}{known}{details}", exit_for_status(exc.status))
+            fail(exc.code, refusal(exc), exit_for_status(exc.status))
         except UnreachableError as exc:
             hint = "start it with `ocrfleet up`, or name another with OCRFLEET_URL and OCRFLEET_API_KEY"
             fail("unreachable", f"{exc}\n  {hint}", Exit.FAILED)
@@ -86,6 +82,13 @@ def reports_errors(command: Callable[P, Any]) -> Callable[P, None]:
         raise typer.Exit(status or Exit.OK)
 
     return wrapper
+
+
+def refusal(error: ApiError) -> str:
+    """What the API said, with the request's id and each fault on a line of its own."""
+    known = f" (request {error.request_id})" if error.request_id else ""
+    faults = (f"\n  {fault.get('pointer', '')} {fault.get('detail', '')}" for fault in error.errors)
+    return f"{error.detail}{known}{''.join(faults)}"
 
 
 def exit_for_status(status: int) -> Exit:

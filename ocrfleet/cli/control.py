@@ -7,11 +7,11 @@ import typer
 
 from ocrfleet.api_types import Job, JobChanges
 from ocrfleet.cli import connect
-from ocrfleet.cli.console import Exit, exit_for_status, labels, put, put_json, reports_errors, say
+from ocrfleet.cli.console import Exit, exit_for_status, labels, put, put_json, refusal, reports_errors, say
 from ocrfleet.client import ApiError, Client
 from ocrfleet.settings import settings
 
-JobIds = Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids.", show_default=False)]
+JobIds = Annotated[list[str], typer.Argument(metavar="ID", help="The jobs' ids.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each job as a line of JSON.")]
 
 
@@ -29,13 +29,13 @@ def register(jobs: typer.Typer) -> None:
 
 @reports_errors
 def cancel(job_ids: JobIds, *, json: AsJson = False) -> Exit:
-    """Begin nothing more and abort what runs. Results from before stay."""
+    """Begin nothing more, abort what runs; results so far stay."""
     return _each(job_ids, Client.cancel_job, _stands, json=json)
 
 
 @reports_errors
 def pause(job_ids: JobIds, *, json: AsJson = False) -> Exit:
-    """Begin nothing more; what runs is finished, and the input is read on."""
+    """Begin nothing more; what runs is finished."""
     return _each(job_ids, Client.pause_job, _stands, json=json)
 
 
@@ -58,7 +58,10 @@ def update(
     remove_label: Annotated[list[str] | None, typer.Option(help="Take the label NAME away.")] = None,
     json: AsJson = False,
 ) -> Exit:
-    """Change priority, deadline and labels; of a job that has ended only the labels."""
+    """Change priority, deadline or labels.
+
+    Of a job that has ended only the labels.
+    """
     changes = JobChanges()
     if priority is not None:
         changes["priority"] = priority
@@ -77,7 +80,7 @@ def update(
 
 @reports_errors
 def rm(job_ids: JobIds, *, json: AsJson = False) -> Exit:
-    """Delete jobs that have ended, with their results; nothing is asked, and nothing comes back."""
+    """Delete ended jobs and their results, for good."""
     return _each(job_ids, Client.delete_job, lambda _: "deleted", json=json)
 
 
@@ -92,10 +95,7 @@ def _each(
                 job = act(client, job_id)
             except ApiError as exc:
                 status = status or exit_for_status(exc.status)
-                faults = "".join(
-                    f"; {fault.get('pointer', '')} {fault.get('detail', '')}" for fault in exc.errors
-                )
-                say(f"error: {job_id}: {exc.code}: {exc.detail}{faults}")
+                say(f"error: {job_id}: {exc.code}: {refusal(exc)}")
                 if status is Exit.AUTH:
                     break
                 continue

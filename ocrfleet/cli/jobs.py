@@ -20,6 +20,7 @@ from ocrfleet.cli.console import (
 )
 from ocrfleet.client import Client
 from ocrfleet.settings import settings
+from ocrfleet.states import JobState
 
 app = typer.Typer(no_args_is_help=True, help="List, show, watch and control jobs.")
 control.register(app)
@@ -57,7 +58,9 @@ def ls(
 def _row(job: Job) -> list[str]:
     counts = job["counts"]
     numbers = [f"{count:,}" for count in (counts["total"], progress.finished_pages(job), counts["dead"])]
-    return [job["id"], job["outcome"] or job["state"], job["task"], *numbers, job["created_at"][:19]]
+    # A canceled job has an outcome too.
+    state = job["outcome"] if job["outcome"] and job["state"] == JobState.COMPLETED else job["state"]
+    return [job["id"], state, job["task"], *numbers, job["created_at"][:19]]
 
 
 @app.command("show")

@@ -170,9 +170,12 @@ class Watch:
                 for kill, sign in self._waiting(for_api=False):
                     if sign and sign.seen(session):
                         self._done(kill)
-                if time.monotonic() >= next_sample:
-                    next_sample = time.monotonic() + SAMPLE
+            if time.monotonic() >= next_sample:
+                next_sample = time.monotonic() + SAMPLE
+                with suppress(SQLAlchemyError), self._rig.record.transaction() as session:
                     self._sample(session)
+                with suppress(redis.RedisError):
+                    self._sample_broker()
 
     def _ask(self) -> None:
         headers = {"Authorization": f"Bearer {next(iter(self._rig.keys.values()))}"}
@@ -206,14 +209,13 @@ class Watch:
         self._earlier, self.suspects = (row.at, row.messages), row.suspects
         self._peak("pages in flight", row.pages)
         self._peak("messages in flight", row.messages)
-        with (
-            suppress(redis.RedisError),
-            redis.Redis.from_url(self._rig.broker_url, socket_timeout=1.0) as broker,
-        ):
+
+    def _sample_broker(self) -> None:
+        with redis.Redis.from_url(self._rig.broker_url, socket_timeout=1.0) as broker:
             used = _memory(broker)
-            self._peak("bytes of the broker", used)
-            if used > self._idle_broker + BROKER_ROOM:
-                self.breaches.append(f"the broker uses {used:,} bytes, idle it was {self._idle_broker:,}")
+        self._peak("bytes of the broker", used)
+        if used > self._idle_broker + BROKER_ROOM:
+            self.breaches.append(f"the broker uses {used:,} bytes, idle it was {self._idle_broker:,}")
 
     def _peak(self, name: str, value: int) -> None:
         self.peaks[name] = max(self.peaks[name], value)

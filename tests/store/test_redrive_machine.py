@@ -98,5 +98,5 @@ class Redriven(Machine):
 def test_redriven_pages_behave_as_their_model(record: Record) -> None:
     members: dict[str, Any] = {"record": record}
     run_state_machine_as_test(
-        type("Redriven", (Redriven,), members), settings=settings(PROFILE, max_examples=40)
+        type("Redriven", (Redriven,), members), settings=settings(PROFILE, max_examples=30)
     )

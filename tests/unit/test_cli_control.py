@@ -40,16 +40,20 @@ def test_jobs_that_refuse_are_told_apart_and_do_not_keep_the_others(api: FakeApi
     api.hold.clear()
     job = job_with(api, "one")
     status, out, err = call(api, tmp_path, "jobs", "pause", "gone", job, "--json")
-    assert (status, err) == (5, "error: gone: not_found: not_found!\n")
+    assert (status, err) == (5, "error: gone: not_found: not_found! (request r1)\n")
     assert json.loads(out)["state"] == "paused"
     api.hold.set()
     status, out, err = call(api, tmp_path, "jobs", "cancel", job)
-    assert (status, out, err) == (1, "", f"error: {job}: job_state_conflict: job_state_conflict!\n")
+    assert (status, out, err) == (
+        1,
+        "",
+        f"error: {job}: job_state_conflict: job_state_conflict! (request r1)\n",
+    )
 
 
 def test_a_wrong_key_is_told_once(api: FakeApi, tmp_path: Path) -> None:
     status, out, err = call(api, tmp_path, "jobs", "cancel", "a", "b", key="ocrk_wrong_key")
-    assert (status, out, err) == (4, "", "error: a: unauthenticated: unauthenticated!\n")
+    assert (status, out, err) == (4, "", "error: a: unauthenticated: unauthenticated! (request r1)\n")
 
 
 def test_a_finished_job_is_removed_and_a_live_one_is_refused_with_the_servers_words(
@@ -58,7 +62,11 @@ def test_a_finished_job_is_removed_and_a_live_one_is_refused_with_the_servers_wo
     job = job_with(api, "one")
     api.hold.clear()
     status, out, err = call(api, tmp_path, "jobs", "rm", job)
-    assert (status, out, err) == (1, "", f"error: {job}: job_state_conflict: job_state_conflict!\n")
+    assert (status, out, err) == (
+        1,
+        "",
+        f"error: {job}: job_state_conflict: job_state_conflict! (request r1)\n",
+    )
     api.hold.set()
     assert call(api, tmp_path, "jobs", "rm", job) == (0, f"{job}  deleted\n", "")
     assert call(api, tmp_path, "jobs", "rm", job)[0] == 5

@@ -1,4 +1,4 @@
-"""Failpoints: what the setting means, and that nothing happens without it. What each does: tests/flow/test_failpoints.py."""
+"""Failpoints: what the setting means, and that nothing happens without it. What each does: tests/flow/test_fleet_failpoints.py."""
 
 import subprocess
 import sys

@@ -1,17 +1,20 @@
 """Redrives over HTTP: dead letters run again, at a rate, with other options."""
 
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
 import pytest
 from api_rig import Api, Expand, NewWorker
 from fleet_builders import sql
 from letters_rig import TEXT, Runs, listed
+from pydantic import BaseModel
 
 from api import letter_answers as answers
 from api import letters, redrives
+from ocrfleet import api_types
 from ocrfleet.db import Database
 from ocrfleet.errors import CorruptFile, EncryptedPdf
+from ocrfleet.store.letters import LetterFilter
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_the_override_is_what_the_next_attempt_is_given(api: Api, run: Runs, dat
     assert kept.override == {"password": "secret"}
 
 
-def test_a_retry_runs_a_jobs_failed_pages_again(api: Api, run: Runs) -> None:
+def test_a_retry_runs_a_jobs_failed_pages_again(api: Api, run: Runs, database: Database) -> None:
     job_id, other = run(CorruptFile(), EncryptedPdf(), TEXT), run(CorruptFile())
     some = api.http.post(f"/v1/jobs/{job_id}/retry", json={"filter": {"codes": ["corrupt_file"]}})
     assert (some.status_code, some.json()["pages"]) == (202, 1)
@@ -95,6 +98,10 @@ def test_a_retry_runs_a_jobs_failed_pages_again(api: Api, run: Runs) -> None:
     rest = api.http.post(f"/v1/jobs/{job_id}/retry")
     assert rest.json()["pages"] == 1
     assert [letter["job_id"] for letter in listed(api)] == [str(other)]
+    acts = sql(database, "SELECT act, subject, actor, detail FROM audit ORDER BY id")
+    assert [(act.act, act.subject) for act in acts] == [("retry", f"job:{job_id}")] * 2
+    assert api.http.headers["Authorization"].startswith(f"Bearer ocrk_{acts[0].actor}_")
+    assert [act.detail["redrive"] for act in acts] == [int(one.json()["id"]) for one in (some, rest)]
 
 
 @pytest.mark.parametrize("state", ["canceled", "canceling", "failed"])
@@ -160,3 +167,20 @@ def test_the_examples_of_letters_and_redrives_fit_their_models() -> None:
         redrives.RedriveRequest.model_validate(example["value"])
     for example in redrives.RETRY_EXAMPLES.values():
         redrives.RetryRequest.model_validate(example["value"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        (answers.Letter, api_types.Letter),
+        (answers.LetterDetail, api_types.LetterDetail),
+        (answers.Attempt, api_types.Attempt),
+        (answers.LetterGroup, api_types.LetterGroup),
+        (answers.RedriveDetail, api_types.Redrive),
+        (answers.Progress, api_types.RedriveProgress),
+        (answers.RedrivePlan, api_types.RedrivePlan),
+        (LetterFilter, api_types.LetterFilter),
+    ],
+)
+def test_the_sdk_knows_the_members(answer: type[BaseModel], known: type) -> None:
+    assert set(answer.model_fields) == set(get_type_hints(known))
