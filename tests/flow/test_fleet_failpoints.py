@@ -9,11 +9,16 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from fleet_builders import PATIENCE, add_job, job, results, sql, submit_manifest, wait_for
+from fleet_builders import PATIENCE, add_job, job, results, sql, submit_manifest, tenant_id, wait_for
 
 from ocrfleet.db import Database
+from ocrfleet.errors import CorruptFile
 from ocrfleet.failpoints import POINTS
 from ocrfleet.settings import child_environment
+from ocrfleet.store import control, redrives
+from ocrfleet.store.expansion import NewItem
+from ocrfleet.store.letters import LetterFilter
+from ocrfleet.store.redrives import NewRedrive
 from tests.chaos.invariants import breaches
 
 PAGES = 300
@@ -64,13 +69,13 @@ def dies(process: subprocess.Popen[bytes]) -> None:
     assert process.wait(PATIENCE) == -signal.SIGKILL
 
 
-def finish(database: Database, job_id: UUID) -> None:
+def finish(database: Database, job_id: UUID, count: int = PAGES) -> None:
     """Every page of the job succeeds, once, and the record is as it must be."""
     wait_for(lambda: job(database, job_id).finished_at, 2 * PATIENCE)
     done = job(database, job_id)
-    assert (done.state, done.total, done.succeeded) == ("completed", PAGES, PAGES)
+    assert (done.state, done.total, done.succeeded) == ("completed", count, count)
     lines = results(database, job_id)
-    assert len({line["item_id"] for line in lines}) == len(lines) == PAGES
+    assert len({line["item_id"] for line in lines}) == len(lines) == count
     wait_for(lambda: not found(database))
 
 
@@ -114,3 +119,34 @@ def test_a_producer_that_dies_while_it_expands_goes_on_where_it_was(start: Start
     start(WORKER)
     start(PRODUCER)
     finish(database, job_id)
+
+
+def test_a_leader_that_dies_in_a_redrive_has_it_ended_by_the_next(start: Start, database: Database) -> None:
+    count = 100 + redrives.STEP + 300
+    torn = [NewItem(n, "ocr", f"{n}.png", error=CorruptFile("torn")) for n in range(count)]
+    job_id = add_job(database, torn)
+    with database.transaction() as session:
+        asked = NewRedrive(tenant_id(session), LetterFilter(all=True), override={})
+        redrives.create(session, asked, "a key", chunk=100)
+    dies(start(DISPATCHER, "redrive.chunk=exit@1"))
+    (redrive,) = sql(database, "SELECT pages, finished_at FROM redrives")
+    assert redrive == (100 + redrives.STEP, None)
+    start(WORKER)
+    start(DISPATCHER)
+    finish(database, job_id, count)
+    assert sql(database, "SELECT pages FROM redrives")[0].pages == count
+
+
+def test_a_producer_that_dies_while_it_purges_leaves_the_rest_to_the_next(
+    start: Start, database: Database
+) -> None:
+    job_id = add_job(database, PAGES)
+    with database.transaction() as session:
+        control.cancel(session, tenant_id(session), job_id)
+        control.delete(session, tenant_id(session), job_id, actor="a key")
+    dies(start(PRODUCER, "purge.chunk=exit@1"))
+    left = "SELECT (SELECT count(*) FROM pages) AS pages, (SELECT count(*) FROM jobs) AS jobs"
+    assert sql(database, left)[0] == (0, 1), "a chunk of rows is gone, the job is not"
+    start(PRODUCER)
+    wait_for(lambda: sql(database, left)[0].jobs == 0)
+    assert found(database) == []

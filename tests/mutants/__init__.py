@@ -1,0 +1,13 @@
+"""The guards of the protocol, each with the edit that takes it out and the tests that must turn red without it."""
+
+from tests.mutants.cache import CACHE
+from tests.mutants.control import CONTROL
+from tests.mutants.inputs import INPUTS
+from tests.mutants.letters import LETTERS
+from tests.mutants.mutant import Mutant
+from tests.mutants.protocol import PROTOCOL
+from tests.mutants.runner import RUNNER
+
+MUTANTS = (*PROTOCOL, *CONTROL, *LETTERS, *CACHE, *RUNNER, *INPUTS)
+
+__all__ = ["MUTANTS", "Mutant"]

@@ -1,0 +1,175 @@
+"""The guards of the cache of results."""
+
+from tests.mutants.mutant import Mutant
+
+CACHE = (
+    Mutant(
+        "cache: the tenant is in the key",
+        "worker/cache.py",
+        "[FORM, str(page.tenant_id), sha256, page.number]",
+        "[FORM, sha256, page.number]",
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: nobody gets another tenant's result",
+        "worker/cache.py",
+        "[FORM, str(page.tenant_id), sha256, page.number]",
+        "[FORM, sha256, page.number]",
+        (
+            "tests/flow/test_runner_cache.py::test_other_tenants_and_jobs_that_ask_otherwise_have_their_pages_read",
+        ),
+    ),
+    Mutant(
+        "cache: the content is in the key",
+        "worker/cache.py",
+        "str(page.tenant_id), sha256, page.number]",
+        "str(page.tenant_id), page.number]",
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: the page's number is in the key",
+        "worker/cache.py",
+        "sha256, page.number]",
+        "sha256]",
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: the revision is in the key",
+        "worker/cache.py",
+        "[engine.name, engine.model, engine.revision],",
+        "[engine.name, engine.model],",
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: the parameters are in the key",
+        "worker/cache.py",
+        '"plan": asdict(plan),',
+        '"plan": plan.task,',
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: the prompt is in the key",
+        "worker/cache.py",
+        '        "prompt": page.prompt,\n',
+        "",
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: the options are in the key",
+        "worker/cache.py",
+        '        "options": [options.get(name) for name in OPTIONS],\n',
+        "",
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: limits and settings are in the key",
+        "worker/cache.py",
+        "            self._same,\n",
+        "",
+        ("tests/unit/test_cache_key.py::test_all_that_a_result_depends_on_makes_another_key",),
+    ),
+    Mutant(
+        "cache: a redriven page has no part in it",
+        "worker/cache.py",
+        "page.redriven or page.failures",
+        "page.failures",
+        (
+            "tests/unit/test_cache_key.py::test_these_have_to_be_read",
+            "tests/flow/test_runner_cache.py::test_a_redriven_page_is_read_and_its_result_not_kept",
+        ),
+    ),
+    Mutant(
+        "cache: nor one that failed by itself",
+        "worker/cache.py",
+        "page.redriven or page.failures or",
+        "page.redriven or",
+        ("tests/unit/test_cache_key.py::test_these_have_to_be_read",),
+    ),
+    Mutant(
+        "cache: a job may refuse it",
+        "worker/cache.py",
+        ' or page.all_options.get("cache") is False',
+        "",
+        (
+            "tests/unit/test_cache_key.py::test_these_have_to_be_read",
+            "tests/flow/test_runner_cache.py::test_a_job_that_refuses_the_cache_leaves_nothing_in_it",
+        ),
+    ),
+    Mutant(
+        "cache: not for a revision that nobody knows",
+        "worker/cache.py",
+        " or engine.revision == UNKNOWN",
+        "",
+        ("tests/unit/test_cache_key.py::test_these_have_to_be_read",),
+    ),
+    Mutant(
+        "cache: only first attempts",
+        "worker/cache.py",
+        "return page.attempt == 1 and DOUBTS",
+        "return DOUBTS",
+        (
+            "tests/unit/test_cache_key.py::test_only_clean_results_of_first_attempts_are_worth_keeping",
+            "tests/flow/test_runner_cache.py::test_a_result_that_took_a_second_attempt_is_not_kept",
+        ),
+    ),
+    Mutant(
+        "cache: no doubts",
+        "worker/cache.py",
+        "return page.attempt == 1 and DOUBTS.isdisjoint(warnings)",
+        "return page.attempt == 1",
+        ("tests/unit/test_cache_key.py::test_only_clean_results_of_first_attempts_are_worth_keeping",),
+    ),
+    Mutant(
+        "cache: a database that fails is a miss",
+        "worker/cache.py",
+        "except SQLAlchemyError as exc:",
+        "except KeyError as exc:",
+        ("tests/unit/test_cache_key.py::test_without_the_database_nothing_is_found",),
+    ),
+    Mutant(
+        "cache: only results",
+        "ocrfleet/store/settle.py",
+        " if s.cache_key and s.state == PageState.SUCCEEDED]",
+        " if s.cache_key]",
+        ("tests/store/test_cache.py::test_only_results_are_kept",),
+    ),
+    Mutant(
+        "cache: keys in ascending order",
+        "ocrfleet/store/cache.py",
+        "        ORDER BY n.key\n",
+        "",
+        ("tests/store/test_cache.py::test_two_flushes_with_the_same_keys_do_not_deadlock",),
+    ),
+    Mutant(
+        "cache: the first result stays",
+        "ocrfleet/store/cache.py",
+        "ON CONFLICT DO NOTHING",
+        "ON CONFLICT (key) DO UPDATE SET body = excluded.body",
+        ("tests/store/test_cache.py::test_the_first_result_stays",),
+    ),
+    Mutant(
+        "cache: only what is old is forgotten",
+        "ocrfleet/store/cache.py",
+        "WHERE created_at < now() - make_interval(secs => :age)",
+        "WHERE :age > 0",
+        (
+            "tests/store/test_cache.py::test_results_are_forgotten_after_their_time_some_at_once_the_oldest_first",
+        ),
+    ),
+    Mutant(
+        "cache: the sweeper forgets",
+        "producer/sweep.py",
+        "            cache.expire(session, self._results_kept)",
+        "            pass",
+        ("tests/flow/test_runner_cache.py::test_what_was_kept_for_its_days_is_swept_away",),
+    ),
+    Mutant(
+        "cache: a document in disguise is counted before it is recalled",
+        "worker/decode.py",
+        "found.page_count = self._count(page, document, password)",
+        "pass",
+        (
+            "tests/flow/test_runner_cache.py::test_the_pages_of_a_document_in_disguise_come_with_a_first_one_that_is_known",
+        ),
+    ),
+)

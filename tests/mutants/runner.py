@@ -1,0 +1,238 @@
+"""The guards of the breaker, the retries and what else a worker keeps."""
+
+from tests.mutants.mutant import Mutant
+
+RUNNER = (
+    Mutant(
+        "breaker: 25 in a row",
+        "worker/breaker.py",
+        "        elif self._failures < self._limit:\n            return False\n",
+        "",
+        ("tests/unit/test_breaker.py::test_25_failures_in_a_row_open_it_with_their_reason",),
+    ),
+    Mutant(
+        "breaker: a success begins the count anew",
+        "worker/breaker.py",
+        "self._failures, self._delay = 0, self._first\n        return changed",
+        "self._delay = self._first\n        return changed",
+        ("tests/unit/test_breaker.py::test_a_success_begins_the_count_anew",),
+    ),
+    Mutant(
+        "breaker: an answer begins it anew",
+        "worker/breaker.py",
+        "if error is None or isinstance(error, _ANSWERS):",
+        "if error is None:",
+        ("tests/unit/test_breaker.py::test_an_answer_that_is_no_use_begins_it_anew_too",),
+    ),
+    Mutant(
+        "breaker: what is the page's own does not count",
+        "worker/breaker.py",
+        "        if not counts(error):\n            return False\n",
+        "",
+        (
+            "tests/unit/test_breaker.py::test_what_is_the_pages_own_never_opens_it",
+            "tests/flow/test_runner_breaker.py::test_pages_that_fail_by_themselves_do_not_open_it",
+        ),
+    ),
+    Mutant(
+        "breaker: open, nothing counts",
+        "worker/breaker.py",
+        "        if self.state is State.OPEN:\n",
+        "        if False:\n",
+        ("tests/unit/test_breaker.py::test_what_began_before_it_opened_changes_nothing",),
+    ),
+    Mutant(
+        "breaker: half-open, one failure opens it",
+        "worker/breaker.py",
+        "        if self.state is State.HALF_OPEN:\n            self._delay = min(self._cap, 2 * self._delay)\n        elif",
+        "        if",
+        ("tests/unit/test_breaker.py::test_one_failure_opens_it_again_for_twice_as_long",),
+    ),
+    Mutant(
+        "breaker: probes are rarer and rarer",
+        "worker/breaker.py",
+        '        self._delay = min(self._cap, 2 * self._delay)\n        self._open(f"a probe',
+        '        self._open(f"a probe',
+        (
+            "tests/unit/test_breaker.py::test_the_first_probe_is_due_after_five_seconds_then_each_after_twice_as_long",
+        ),
+    ),
+    Mutant(
+        "breaker: jitter",
+        "worker/breaker.py",
+        "self._delay * self._chance.uniform(1 - JITTER, 1 + JITTER)",
+        "self._delay",
+        ("tests/unit/test_breaker.py::test_workers_do_not_probe_all_at_once",),
+    ),
+    Mutant(
+        "breaker: a recalled page says nothing of the engine",
+        "worker/breaker.py",
+        "return self.of_store and self.settled(None)",
+        "return self.settled(None)",
+        ("tests/unit/test_breaker.py::test_a_page_that_needed_no_engine_speaks_for_the_store_alone",),
+    ),
+    Mutant(
+        "breaker: open, no batch is claimed",
+        "worker/guard.py",
+        "yield trial or state is State.CLOSED",
+        "yield True",
+        ("tests/flow/test_runner_breaker.py::test_while_it_is_open_batches_go_back_at_once",),
+    ),
+    Mutant(
+        "breaker: half-open, one batch",
+        "worker/guard.py",
+        "trial = state is State.HALF_OPEN and not self._trial",
+        "trial = state is State.HALF_OPEN",
+        (
+            "tests/flow/test_runner_breaker.py::test_after_a_probe_one_page_is_tried_and_when_it_is_read_all_goes_on",
+        ),
+    ),
+    Mutant(
+        "breaker: half-open, one page",
+        "worker/runner.py",
+        "return min(1, self._engine.wanted()) if self._guard.trying else self._engine.wanted()",
+        "return self._engine.wanted()",
+        (
+            "tests/flow/test_runner_breaker.py::test_after_a_probe_one_page_is_tried_and_when_it_is_read_all_goes_on",
+        ),
+    ),
+    Mutant(
+        "breaker: what has not begun goes back",
+        "worker/guard.py",
+        "            self._on_open()\n",
+        "",
+        (
+            "tests/flow/test_runner_breaker.py::test_it_stops_after_25_and_what_has_not_begun_goes_back_at_no_cost",
+            "tests/flow/test_runner_breaker.py::test_when_the_trial_fails_the_rest_of_its_batch_goes_back",
+        ),
+    ),
+    Mutant(
+        "breaker: the heartbeat says so",
+        "worker/runner.py",
+        "return WorkerState.TRIPPED if self._guard.tripped else WorkerState.READY",
+        "return WorkerState.READY",
+        (
+            "tests/flow/test_runner_breaker.py::test_its_heartbeats_say_so_and_the_dispatcher_does_not_count_it",
+        ),
+    ),
+    Mutant(
+        "breaker: a tripped worker is no capacity",
+        "ocrfleet/store/dispatch.py",
+        "FROM workers WHERE state = 'ready' AND heartbeat_at",
+        "FROM workers WHERE state IN ('ready', 'tripped') AND heartbeat_at",
+        (
+            "tests/flow/test_runner_breaker.py::test_its_heartbeats_say_so_and_the_dispatcher_does_not_count_it",
+        ),
+    ),
+    Mutant(
+        "breaker: the store is probed",
+        "worker/guard.py",
+        "                await asyncio.to_thread(self._blobs.ping)",
+        "                pass",
+        ("tests/flow/test_runner_breaker.py::test_with_its_store_away_it_waits_until_that_answers",),
+    ),
+    Mutant(
+        "breaker: no message is taken",
+        "worker/intake.py",
+        "            consumer.cancel_task_queue(name)",
+        "            pass",
+        ("tests/unit/test_intake.py::test_it_stops_and_goes_on_on_celerys_own_loop",),
+    ),
+    Mutant(
+        "breaker: nor over a new connection",
+        "worker/intake.py",
+        "                queues.deselect(name)",
+        "                pass",
+        ("tests/unit/test_intake.py::test_a_connection_that_is_lost_meanwhile_changes_nothing",),
+    ),
+    Mutant(
+        "breaker: a draining worker leaves Celery alone",
+        "worker/runner.py",
+        "        self._draining = True\n        self._loop.call_soon_threadsafe(self._guard.stop)\n        self._loop.call_soon_threadsafe(self._return_waiting)",
+        "        self._draining = True\n        self._loop.call_soon_threadsafe(self._return_waiting)",
+        ("tests/flow/test_runner_breaker.py::test_a_worker_that_drains_probes_no_more",),
+    ),
+    Mutant(
+        "retry: an error of few tries counts its own kind",
+        "worker/retry.py",
+        "same + 1 >= error.tries",
+        "failures + 1 >= error.tries",
+        ("tests/unit/test_retry.py::test_these_are_tried_once_more_after_other_failures_too",),
+    ),
+    Mutant(
+        "retry: one budget for all",
+        "worker/retry.py",
+        "failures + 1 >= BUDGET or ",
+        "",
+        ("tests/unit/test_retry.py::test_all_failures_of_a_page_share_one_budget",),
+    ),
+    Mutant(
+        "poison: two proofs",
+        "worker/settlements.py",
+        "page.proofs + 1 >= PROOFS",
+        "page.proofs + 2 >= PROOFS",
+        (
+            "tests/unit/test_settlements.py::test_the_second_process_that_ends_while_the_page_runs_exclusively_makes_it_poison",
+        ),
+    ),
+    Mutant(
+        "poison: only while it ran alone",
+        "worker/settlements.py",
+        "if lost and page.losses >= EXCLUSIVE_AFTER and",
+        "if lost and",
+        (
+            "tests/unit/test_settlements.py::test_the_second_process_that_ends_while_the_page_runs_exclusively_makes_it_poison",
+        ),
+    ),
+    Mutant(
+        "poison: only a process that held it alone",
+        "worker/settlements.py",
+        "isinstance(error, EngineCrashed) and error.alone",
+        "isinstance(error, EngineCrashed)",
+        (
+            "tests/unit/test_settlements.py::test_the_second_process_that_ends_while_the_page_runs_exclusively_makes_it_poison",
+        ),
+    ),
+    Mutant(
+        "attempts: their times",
+        "worker/settlements.py",
+        "        timings=orjson.dumps(timings_ms).decode(),\n",
+        "",
+        ("tests/unit/test_settlements.py::test_an_attempt_keeps_the_times_it_has",),
+    ),
+    Mutant(
+        "rate: pages that failed are not read",
+        "worker/rate.py",
+        "            self._move(-1, read=0)\n            raise",
+        "            self._move(-1, read=1)\n            raise",
+        ("tests/unit/test_rate.py::test_pages_that_failed_are_not_read",),
+    ),
+    Mutant(
+        "rate: only seconds with work",
+        "worker/rate.py",
+        "        if self.in_flight:\n            self._busy += now - self._since",
+        "        self._busy += now - self._since",
+        ("tests/unit/test_rate.py::test_the_seconds_between_pages_do_not_count",),
+    ),
+    Mutant(
+        "rate: as long as pages take",
+        "worker/rate.py",
+        "if rest < SECONDS or (read < wanted and rest < LONGEST):",
+        "if rest < SECONDS:",
+        ("tests/unit/test_rate.py::test_one_slow_page_at_a_time",),
+    ),
+    Mutant(
+        "breaker: what is claimed late goes back",
+        "worker/runner.py",
+        "if self._draining or self._guard.tripped:\n            raise",
+        "if self._draining:\n            raise",
+        ("tests/flow/test_runner_breaker.py::test_pages_that_were_being_claimed_when_it_opened_go_back_too",),
+    ),
+    Mutant(
+        "fleet: messages go to the others",
+        "worker/__main__.py",
+        "    runner.on_intake(Intake(app, worker))\n",
+        "",
+        ("tests/flow/test_tripped.py::test_with_one_broken_worker_of_two_the_job_ends_on_the_other",),
+    ),
+)
