@@ -219,4 +219,62 @@ LETTERS = (
             "tests/store/test_letters.py::test_a_lost_worker_leaves_an_attempt_with_its_name_and_its_beginning",
         ),
     ),
+    Mutant(
+        "redrive: the sweeper's proofs begin anew",
+        "ocrfleet/store/sweep.py",
+        "AND (r.id IS NULL OR a.ended_at > r.created_at)",
+        "",
+        (
+            "tests/store/test_redrives.py::test_a_poison_page_that_is_redriven_has_to_be_proven_anew_and_runs_alone",
+        ),
+    ),
+    Mutant(
+        "redrive: a claim's proofs begin anew",
+        "ocrfleet/store/pages.py",
+        "AND (r.id IS NULL OR a.ended_at > r.created_at)",
+        "",
+        (
+            "tests/store/test_redrives.py::test_a_poison_page_that_is_redriven_has_to_be_proven_anew_and_runs_alone",
+        ),
+    ),
+    Mutant(
+        "thumbnail: a store that does not answer",
+        "worker/thumbnails.py",
+        "asyncio.timeout(self._patience)",
+        "asyncio.timeout(None)",
+        ("tests/unit/test_thumbnails.py::test_a_store_that_does_not_answer_is_not_waited_for",),
+    ),
+    Mutant(
+        "thumbnail: a store that refuses",
+        "worker/thumbnails.py",
+        "except Exception as exc:",
+        "except ZeroDivisionError as exc:",
+        ("tests/unit/test_thumbnails.py::test_a_store_that_does_not_take_it_is_no_error",),
+    ),
+    Mutant(
+        "thumbnail: broken off",
+        "worker/thumbnails.py",
+        "except asyncio.CancelledError:",
+        "except ZeroDivisionError:",
+        ("tests/unit/test_thumbnails.py::test_a_page_that_is_broken_off_meanwhile_ends_all_the_same",),
+    ),
+    Mutant(
+        "thumbnail: of dead pages only",
+        "worker/runner.py",
+        "settlement.state is PageState.DEAD and found.pixels",
+        "found.pixels",
+        (
+            "tests/flow/test_runner_letters.py::test_a_page_that_is_tried_again_or_was_not_decoded_leaves_none",
+        ),
+    ),
+    Mutant(
+        "redrive: pages that a document has not",
+        "worker/decode.py",
+        "    if page.page_count is None and wanted:",
+        "    if page.page_count == 0 and wanted:",
+        (
+            "tests/flow/test_runner_letters.py::test_a_range_of_pages_that_the_document_has_not_fails_as_counting_would_have",
+            "tests/flow/test_runner_letters.py::test_a_range_of_pages_of_an_image_fails_too",
+        ),
+    ),
 )
