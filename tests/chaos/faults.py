@@ -120,8 +120,8 @@ class Faults:
         """The whole of it, or its dispatcher alone."""
         kill = self._new("producer")
         pid = self._rig.pid("producer")
-        if pid and step.choice == 0:
-            children = psutil.Process(pid).children()
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(pid).children() if pid and step.choice == 0 else []
             pid = next((child.pid for child in children if child.cmdline()[-1:] == ["dispatch"]), pid)
         return self._watch.add(kill, Dispatched(self._last_batch())) if self._kill(kill, pid) else None
 

@@ -54,7 +54,7 @@ def table(watch: Watch, load: Load, seconds: float) -> str:
             *rows,
             "",
             f"- {seconds / 60:.0f} minutes; {uncounted} further kills that do not count (mayhem, or fewer than 500 "
-            f"pages in flight); {alone:,} pages lost their second worker and waited for one of their own.",
+            f"pages in flight), {watch.failpoint_deaths} deaths at failpoints; {alone:,} pages lost their second worker and waited for one of their own.",
             f"- {len(load.acknowledged):,} jobs acknowledged, {load.findings.lines:,} result lines read by their clients, "
             f"{load.findings.dead:,} of them the dead letters that were put in.",
             f"- At most {watch.peaks['pages in flight']:,} pages in {watch.peaks['messages in flight']} messages in "

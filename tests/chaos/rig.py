@@ -1,11 +1,11 @@
 """The fleet that is put through it: servers and services with production's timeouts, and a far one behind bad lines."""
 
 import hashlib
+import json
 import math
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ocrfleet.db import Database
@@ -94,10 +94,8 @@ class Rig:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, exc, trace)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def _prepare(self) -> None:
         with self.record.transaction() as session:
@@ -141,7 +139,15 @@ class FarSide:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, exc, trace)
+    def __exit__(self, *_: object) -> None:
+        for line in self.lines:
+            line.restore()
+        self._stack.close()
+
+    @property
+    def deaths(self) -> int:
+        """How often one of its processes has had to be started again."""
+        with suppress(FileNotFoundError):
+            processes = json.loads(self.fleet.state.status.read_text())["processes"]
+            return sum(process["restarts"] for process in processes.values())
+        return 0

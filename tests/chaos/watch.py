@@ -106,6 +106,7 @@ class Watch:
         self.kills: list[Kill] = []
         self.breaches: list[str] = []
         self.peaks = {"pages in flight": 0, "messages in flight": 0, "bytes of the broker": 0}
+        self.failpoint_deaths = 0
         self.suspects = 0
         """Pages that wait for a worker of their own."""
         self._rig = rig
