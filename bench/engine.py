@@ -4,7 +4,8 @@
 `make test-vllm` or on a machine with a GPU. CHECKPOINT is a folder that `python -m bench.checkpoint` made: speed needs
 no weights, so `--load-format dummy` gives random ones to the published configuration. Every page writes exactly
 `--output-tokens`. Raw: all pages are rendered, scaled and in memory, and given at once, at the nice value of a worker. Fleet: PNGs from the S3 server,
-results in Postgres, from the first dispatched page to the last settled one. They take turns; the ratio is the median.
+results in Postgres, from the first dispatched page to the last settled one. Both stand all the while, on half of a
+GPU's memory each, and take turns, since a machine's speed changes within minutes; the ratio is the median of the rounds'.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import Queue
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ from ocrfleet.catalogue import Parameters
 from ocrfleet.embedded.fleet import NICE
 from ocrfleet.settings import Settings
 
-WARM = 2
 LINES = 46
 READY_POLL = 0.5
 
@@ -44,6 +44,16 @@ class Round:
     megapixels: float = 0.0
     idle: list[bool] = field(default_factory=list[bool])
     """Whether the GPU was, at each sample; empty without one."""
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One that stands ready, warm."""
+
+    turn: Callable[[], Round]
+    """Read all pages once."""
+    cpu_seconds: Callable[[], float]
 
 
 def page(number: int, width: int, height: int) -> bytes:
@@ -58,18 +68,28 @@ def page(number: int, width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def raw(settings: dict[str, str], pages: Sequence[bytes]) -> Round:
+@contextmanager
+def raw(settings: dict[str, str], pages: Sequence[bytes]) -> Generator[Contender]:
     """AsyncLLM with everything at hand, in a process of its own."""
     context = multiprocessing.get_context("spawn")
-    answer: Queue[Round] = context.Queue()
-    process = context.Process(target=_raw, args=(settings, pages, answer))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_raw, args=(settings, pages, theirs))
     process.start()
-    found = answer.get()
-    process.join()
-    return found
+    theirs.close()
+
+    def turn() -> Round:
+        ours.send("go")
+        return ours.recv()
+
+    try:
+        turn()  # what comes first is slower
+        yield Contender(turn, lambda: harness.cpu_seconds({"raw": process.pid or 0}))
+    finally:
+        ours.close()
+        process.join()
 
 
-def _raw(settings: dict[str, str], pages: Sequence[bytes], answer: "Queue[Round]") -> None:
+def _raw(settings: dict[str, str], pages: Sequence[bytes], asked: Connection) -> None:
     # Here, since only this process may load them.
     from worker.engines.vllm_core import Core  # noqa: PLC0415
     from worker.engines.vllm_pages import prepare  # noqa: PLC0415
@@ -79,43 +99,57 @@ def _raw(settings: dict[str, str], pages: Sequence[bytes], answer: "Queue[Round]
     pixels = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in pages]
     images = [prepare(one, core.geometry, None) for one in pixels]
     prompt = core.prompt(catalogue.TASKS["text"].prompt_zh)
-    asked = core.sampling(Parameters(), most_repeats=None, schema=None)
+    sampling = core.sampling(Parameters(), most_repeats=None, schema=None)
 
-    async def read(number: int, name: str) -> int:
-        outputs = [one async for one in core.generate(f"{name}-{number}", prompt, images[number], asked, 1)]
+    async def read(number: int, turn: int) -> int:
+        name = f"{turn}-{number}"
+        outputs = [one async for one in core.generate(name, prompt, images[number], sampling, 1)]
         return core.generated(outputs).output_tokens
 
-    async def all_of_them() -> Round:
-        await asyncio.gather(*(read(number, "warm") for number in range(WARM)))
-        with _gpu() as idle:
-            begin = time.perf_counter()
-            tokens = await asyncio.gather(*(read(number, "page") for number in range(len(images))))
-            seconds = time.perf_counter() - begin
-        megapixels = sum(one.width * one.height for one in images) / 1e6
-        return Round(seconds, sum(tokens), megapixels, idle)
+    async def turns() -> None:
+        turn = 0
+        while await asyncio.to_thread(_wanted, asked):
+            turn += 1
+            with _gpu() as idle:
+                begin = time.perf_counter()
+                tokens = await asyncio.gather(*(read(number, turn) for number in range(len(images))))
+                seconds = time.perf_counter() - begin
+            megapixels = sum(one.width * one.height for one in images) / 1e6
+            asked.send(Round(seconds, sum(tokens), megapixels, idle))
 
-    found = asyncio.run(all_of_them())
+    asyncio.run(turns())
     core.shutdown()
-    answer.put(found)
 
 
-def fleet(settings: dict[str, str], pages: Sequence[bytes]) -> Round:
-    """The whole system around the same engine."""
-    with harness.fleet(("producer", "worker"), **settings) as running, harness.database(running) as pool:
+def _wanted(asked: Connection) -> bool:
+    try:
+        return bool(asked.recv())
+    except EOFError:
+        return False
+
+
+@contextmanager
+def fleet(settings: dict[str, str], pages: Sequence[bytes]) -> Generator[Contender]:
+    """The whole system around the same engine; no page comes from the cache of results."""
+    members = settings | {"result_cache": "false"}
+    with harness.fleet(("producer", "worker"), **members) as running, harness.database(running) as pool:
         known = harness.settings_of(running)
         store = blobs.connect(known)
-        for prefix, some in (("warm/", pages[:WARM]), ("pages/", pages)):
-            for number, data in enumerate(some):
-                store.put(known.bucket, f"{prefix}{number:06}.png", data, "image/png")
+        for number, data in enumerate(pages):
+            store.put(known.bucket, f"pages/{number:06}.png", data, "image/png")
         harness.ready(pool, 1, READY_POLL)
-        for prefix in ("warm/", "pages/"):
-            given = {"type": "prefix", "bucket": known.bucket, "prefix": prefix}
+
+        def turn() -> Round:
+            given = {"type": "prefix", "bucket": known.bucket, "prefix": "pages/"}
             job = harness.submit(pool, given, paused=True)
             harness.wait(pool, job, lambda row: row["expanded_at"])
             with _gpu() as idle:
                 harness.resume(pool, job)
                 row = harness.finish(pool, job, harness.SLOW_POLL)
-    return Round((row["finished_at"] - row["started_at"]).total_seconds(), idle=idle)
+            return Round((row["finished_at"] - row["started_at"]).total_seconds(), idle=idle)
+
+        turn()
+        yield Contender(turn, lambda: harness.cpu_seconds(running.pids))
 
 
 @contextmanager
@@ -150,30 +184,38 @@ def _gpu() -> Generator[list[bool]]:
         thread.join()
 
 
-CONTENDERS: dict[str, Callable[[dict[str, str], Sequence[bytes]], Round]] = {"raw": raw, "fleet": fleet}
-
-
 def compare(settings: dict[str, str], pages: Sequence[bytes], rounds: int) -> list[list[object]]:
-    """The rows of the table: both in turn, in turned order."""
-    measured: dict[str, list[Round]] = {name: [] for name in CONTENDERS}
-    for number in range(rounds):
-        order = list(CONTENDERS.items())
-        for name, run in order if number % 2 == 0 else reversed(order):
-            measured[name].append(run(settings, pages))
-    ratio = statistics.median(a.seconds / b.seconds for a, b in zip(*measured.values(), strict=True))
-    one = measured["raw"][0]
+    """The rows of the table: both stand all the while and take turns, in turned order."""
+    measured: dict[str, list[Round]] = {"raw": [], "fleet": []}
+    idles: list[float] = []
+    with raw(settings, pages) as one, fleet(settings, pages) as other:
+        contenders = {"raw": one, "fleet": other}
+        for number in range(rounds):
+            order = list(contenders.items())
+            for name, contender in order if number % 2 == 0 else reversed(order):
+                before = {each: contenders[each].cpu_seconds() for each in contenders}
+                found = contender.turn()
+                found.cpu_seconds = contender.cpu_seconds() - before[name]
+                measured[name].append(found)
+                if name == "raw":
+                    idles.append((other.cpu_seconds() - before["fleet"]) / found.seconds)
+    ratios = [a.seconds / b.seconds for a, b in zip(*measured.values(), strict=True)]
+    first = measured["raw"][0]
     return [
         *([name, *_row(found, len(pages))] for name, found in measured.items()),
-        ["fleet of raw", f"{ratio:.3f}", ""],
-        ["output tokens a page", f"{one.tokens / len(pages):.0f}", ""],
-        ["megapixels a page", f"{one.megapixels / len(pages):.2f}", ""],
+        ["fleet of raw, median", f"{statistics.median(ratios):.3f}", "", ""],
+        ["fleet of raw, each round", ", ".join(f"{ratio:.2f}" for ratio in ratios), "", ""],
+        ["cores that the fleet takes in raw's turns", f"{statistics.median(idles):.3f}", "", ""],
+        ["output tokens a page", f"{first.tokens / len(pages):.0f}", "", ""],
+        ["megapixels a page", f"{first.megapixels / len(pages):.2f}", "", ""],
     ]
 
 
 def _row(found: list[Round], pages: int) -> list[object]:
     rate = statistics.median(pages / one.seconds for one in found)
     idle = [sample for one in found for sample in one.idle]
-    return [f"{rate:.2f} pages/s", f"{sum(idle) / len(idle):.1%}" if idle else "not measured"]
+    cpu = statistics.median(one.cpu_seconds / pages for one in found)
+    return [f"{rate:.2f} pages/s", f"{cpu:.2f}", f"{sum(idle) / len(idle):.1%}" if idle else "not measured"]
 
 
 def sweep(settings: dict[str, str], pages: Sequence[bytes], sequences: list[int]) -> list[list[object]]:
@@ -186,7 +228,8 @@ def sweep(settings: dict[str, str], pages: Sequence[bytes], sequences: list[int]
     ]
     rows: list[list[object]] = []
     for case in cases:
-        rate = len(pages) / fleet(settings | case, pages).seconds
+        with fleet(settings | case, pages) as standing:
+            rate = len(pages) / standing.turn().seconds
         rows.append([", ".join(f"{name} {value}" for name, value in case.items()), f"{rate:.2f} pages/s"])
     return rows
 
@@ -207,7 +250,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--load-format", default="auto")
     parser.add_argument("--device", default="cpu:1")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gpu-memory", type=float, default=0.45, help="share of it for each of the two")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sweep", action="store_true")
     args = parser.parse_args()
     settings = {
@@ -219,11 +263,16 @@ def main() -> None:
         "max_sequences": str(args.sequences),
         "max_pixels": str(args.max_pixels),
         "max_model_len": str(args.max_model_len),
+        "gpu_memory_utilization": str(args.gpu_memory),
         "fixed_output_tokens": str(args.output_tokens),
         "self_test": "false",
     }
     pages = [page(number, args.width, args.height) for number in range(args.pages)]
-    print(harness.table([f"{args.pages} pages", "rate", "GPU idle"], compare(settings, pages, args.rounds)))
+    print(
+        harness.table(
+            [f"{args.pages} pages", "rate", "CPU-s a page", "GPU idle"], compare(settings, pages, args.rounds)
+        )
+    )
     if args.sweep:
         sequences = sorted({max(1, args.sequences // 4), args.sequences // 2 or 1, args.sequences * 2})
         print("\n" + harness.table(["fleet with", "rate"], sweep(settings, pages, sequences)))

@@ -1,5 +1,7 @@
 """job control, dead letters, redrives, audit, and the cache of results."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -15,7 +17,7 @@ UNFINISHED = sa.text("finished_at IS NULL")
 PURGED = sa.text("purged_at IS NOT NULL")
 
 
-def _time(name: str, *, null: bool = True) -> sa.Column:
+def _time(name: str, *, null: bool = True) -> sa.Column[Any]:
     default = None if null else sa.func.now()
     return sa.Column(name, sa.DateTime(timezone=True), nullable=null, server_default=default)
 
