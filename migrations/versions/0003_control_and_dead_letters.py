@@ -14,12 +14,7 @@ depends_on = None
 DEAD = sa.text("state = 'dead' AND discarded_at IS NULL")
 REDRIVEN = sa.text("redrive_id IS NOT NULL")
 UNFINISHED = sa.text("finished_at IS NULL")
-CANCELING = sa.text("state = 'canceling'")
 PURGED = sa.text("purged_at IS NOT NULL")
-
-
-WORKERS = "state IN ('starting', 'ready', 'draining', 'stopped', 'refused', 'quarantined')"
-WORKERS_TRIPPED = "state IN ('starting', 'ready', 'draining', 'tripped', 'stopped', 'refused', 'quarantined')"
 
 
 def _time(name: str, *, null: bool = True) -> sa.Column[Any]:
@@ -29,7 +24,6 @@ def _time(name: str, *, null: bool = True) -> sa.Column[Any]:
 
 def upgrade() -> None:
     op.add_column("jobs", _time("purged_at"))
-    op.create_index("jobs_canceling", "jobs", ["id"], postgresql_where=CANCELING)
     op.create_index("jobs_purged", "jobs", ["purged_at"], postgresql_where=PURGED)
     op.add_column("pages", sa.Column("redrive_id", sa.BigInteger()))
     op.create_index("pages_redriven", "pages", ["redrive_id"], postgresql_where=REDRIVEN)
@@ -52,7 +46,6 @@ def upgrade() -> None:
         _time("created_at", null=False),
         _time("finished_at"),
         sa.Column("pages", sa.BigInteger(), nullable=False, server_default="0"),
-        _time("next_at", null=False),
         sa.CheckConstraint("max_per_second > 0", name=op.f("redrives_max_per_second")),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["tenants.id"], name=op.f("redrives_tenant_id_fkey"), ondelete="CASCADE"
@@ -87,14 +80,9 @@ def upgrade() -> None:
     )
     op.create_index("results_cache_job_id", "results_cache", ["job_id"])
     op.create_index("results_cache_created_at", "results_cache", ["created_at"])
-    op.drop_constraint(op.f("workers_state"), "workers", type_="check")
-    op.create_check_constraint(op.f("workers_state"), "workers", WORKERS_TRIPPED)
 
 
 def downgrade() -> None:
-    op.execute("UPDATE workers SET state = 'draining' WHERE state = 'tripped'")
-    op.drop_constraint(op.f("workers_state"), "workers", type_="check")
-    op.create_check_constraint(op.f("workers_state"), "workers", WORKERS)
     op.drop_table("results_cache")
     op.drop_table("audit")
     op.drop_table("redrives")
@@ -107,5 +95,4 @@ def downgrade() -> None:
     op.drop_index("pages_redriven", "pages")
     op.drop_column("pages", "redrive_id")
     op.drop_index("jobs_purged", "jobs")
-    op.drop_index("jobs_canceling", "jobs")
     op.drop_column("jobs", "purged_at")
