@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
+from pydantic import ValidationError
 from sqlalchemy import Row, RowMapping, text
 from sqlalchemy.orm import Session
 
@@ -80,7 +81,7 @@ def create(session: Session, asked: NewRedrive, actor: str, act: str = "redrive"
         "reason": asked.reason,
     }
     redrive = session.execute(text(query), values).one()
-    brought = _advance(session, redrive, chunk)
+    brought = _advance(session, redrive, asked.filter, chunk)
     audit.record(
         session,
         asked.tenant_id,
@@ -108,11 +109,30 @@ def step(session: Session, chunk: int = STEP) -> int:
         "SELECT * FROM redrives WHERE finished_at IS NULL ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
     )
     redrive = session.execute(text(query)).one_or_none()
-    return 0 if redrive is None else _advance(session, redrive, chunk)
+    if redrive is None:
+        return 0
+    which = _filter_of(redrive.filter)
+    if which is None:
+        session.execute(_GIVE_UP, {"redrive": redrive.id})
+        return 0
+    return _advance(session, redrive, which, chunk)
 
 
-def _advance(session: Session, redrive: Row[Any], chunk: int) -> int:
-    which = LetterFilter.model_validate(redrive.filter)
+def _filter_of(stored: Mapping[str, Any]) -> LetterFilter | None:
+    """None for one that another release has written and this one does not know."""
+    try:
+        return LetterFilter.model_validate(stored)
+    except ValidationError:
+        return None
+
+
+_GIVE_UP = text("""
+UPDATE redrives SET finished_at = now(), reason = concat_ws('; ', reason, 'ended: this release does not know its filter')
+WHERE id = :redrive
+""")
+
+
+def _advance(session: Session, redrive: Row[Any], which: LetterFilter, chunk: int) -> int:
     where, values = matching(redrive.tenant_id, which)
     # Letters that came after the redrive are another's, above all those of its own pages.
     where = f"{where} AND o.created_at <= :made AND {_LEFT_OUT} IS NULL"
@@ -221,7 +241,9 @@ def get(session: Session, tenant_id: UUID, redrive_id: int) -> tuple[RowMapping,
     row = session.execute(query, {"tenant": tenant_id, "redrive": redrive_id}).mappings().one_or_none()
     if row is None:
         return None
-    return row, plan(session, tenant_id, LetterFilter.model_validate(row["filter"]), row["created_at"])
+    which = _filter_of(row["filter"])
+    left = plan(session, tenant_id, which, row["created_at"]) if which else Plan(0, {}, {}, {})
+    return row, left
 
 
 def listing(

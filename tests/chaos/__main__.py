@@ -69,7 +69,9 @@ def _round(one: Round, faults: Faults, watch: Watch, rig: Rig) -> None:
         faults.thaw()
         for kill in watch.kills[killed:]:
             watch.recovered(kill, LONG_PATIENCE if one.mayhem else PATIENCE)
-        watch.failpoint_deaths += faults.far.deaths if faults.far else 0
+        if faults.far:
+            watch.failpoint_deaths += faults.far.deaths
+            watch.store_faults += faults.far.store.befallen.total()
 
 
 def _track(steps: tuple[Step, ...], faults: Faults, watch: Watch, rolling: bool) -> None:

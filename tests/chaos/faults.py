@@ -1,4 +1,4 @@
-"""What can be done to the fleet: each process killed or frozen, the broker emptied, connections ended, lines broken."""
+"""What can be done to the fleet: processes killed or frozen, the broker emptied, lines broken, the store spoilt."""
 
 import os
 import signal
@@ -56,6 +56,7 @@ class Faults:
             "end backends": lambda _: self._end_backends(),
             "silence lines": lambda step: self._break_lines(step, silent=True),
             "cut lines": lambda step: self._break_lines(step, silent=False),
+            "spoil store": self._spoil_store,
         }
 
     def do(self, step: Step) -> Kill | None:
@@ -212,6 +213,14 @@ class Faults:
         line = self.far.lines[step.choice % 2]
         line.silence() if silent else line.cut()
         self._later(step.seconds, line.restore)
+
+    def _spoil_store(self, step: Step) -> None:
+        """The far side's: each read is refused, ends early, or hangs."""
+        if self.far is None:
+            return
+        store = self.far.store
+        store.mood = store.MOODS[step.choice % len(store.MOODS)]
+        self._later(step.seconds, store.recover)
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
         def run() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from tests.chaos.load import Load
-from tests.chaos.rig import Rig
+from tests.chaos.rig import FAR_CLOCKS, Rig, clock
 from tests.chaos.schedule import COUNTED
 from tests.chaos.watch import Kill, Watch
 
@@ -54,7 +54,10 @@ def table(watch: Watch, load: Load, seconds: float) -> str:
             *rows,
             "",
             f"- {seconds / 60:.0f} minutes; {uncounted} further kills that do not count (mayhem, or fewer than 500 "
-            f"pages in flight), {watch.failpoint_deaths} deaths at failpoints; {alone:,} pages lost their second worker and waited for one of their own.",
+            f"pages in flight), {watch.failpoint_deaths} deaths at failpoints; {alone:,} pages lost their second "
+            f"worker and waited for one of their own.",
+            f"- The far side's store spoilt {watch.store_faults:,} reads; its clocks were "
+            f"{', '.join(FAR_CLOCKS) if clock('0') else 'right (libfaketime is not installed)'}.",
             f"- {len(load.acknowledged):,} jobs acknowledged, {load.findings.lines:,} result lines read by their clients, "
             f"{load.findings.dead:,} of them the dead letters that were put in.",
             f"- At most {watch.peaks['pages in flight']:,} pages in {watch.peaks['messages in flight']} messages in "

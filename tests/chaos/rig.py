@@ -1,6 +1,7 @@
 """The fleet that is put through it: servers and services with production's timeouts, and a far one behind bad lines."""
 
 import hashlib
+import importlib.util
 import json
 import math
 import tempfile
@@ -8,11 +9,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from ocrfleet.blobs import NullBlobs
 from ocrfleet.db import Database
 from ocrfleet.embedded.fleet import Fleet
 from ocrfleet.settings import Settings
 from ocrfleet.store import tenants
 from tests.chaos import witness
+from tests.chaos.far_store import FarStore
 from tests.tcp_proxy import TcpProxy
 
 TENANTS = ("alpha", "beta", "gamma")
@@ -32,6 +35,18 @@ FAR_FAILPOINTS = (
     "settle.before_commit=exit@p0.005,settle.after_commit=exit@p0.005,dispatch.committed=exit@p0.005,"
     "dispatch.published=exit@p0.005,expand.chunk=exit@p0.02"
 )
+
+FAR_CLOCKS = {"+90m": ("producer",), "-6h": ("worker-91", "worker-92")}
+"""How far the far side's clocks are from everybody else's."""
+
+
+def clock(skew: str) -> dict[str, str]:
+    """The environment of a process whose clock is so far off; its monotonic clock is right, as on any machine."""
+    found = importlib.util.find_spec("libfaketime")
+    if found is None or found.origin is None:
+        return {}
+    library = Path(found.origin).parent / "vendor/libfaketime/src/libfaketime.so.1"
+    return {"LD_PRELOAD": str(library), "FAKETIME": skew, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def key(number: int) -> str:
@@ -112,7 +127,7 @@ class Rig:
 class FarSide:
     """A second producer and two more workers, that reach the servers through lines which break and go silent.
 
-    They also die at failpoints, each by a small probability.
+    Their object store has moods, their clocks are wrong, and they die at failpoints, each by a small probability.
     """
 
     def __init__(self, rig: Rig) -> None:
@@ -125,17 +140,26 @@ class FarSide:
                 stack.enter_context(TcpProxy(url)) for url in (self._rig.database_url, self._rig.broker_url)
             ]
             database, broker = self.lines
+            self.store = stack.enter_context(FarStore(NullBlobs(0, numbered=True, missing=MISSING)))
             far = {
                 "OCRFLEET_DATABASE_URL": database.url,
                 "OCRFLEET_BROKER_URL": broker.url,
+                "OCRFLEET_STORE_URL": self.store.url,
+                "OCRFLEET_STORE_SECRET_KEY": "any",
+                "OCRFLEET_STORE_TIMEOUT": "1",
                 "OCRFLEET_FAILPOINTS": FAR_FAILPOINTS,
             }
-            services = ("producer", "worker-8", "worker-9")
-            self.fleet = stack.enter_context(
-                Fleet(
-                    self._rig.folder / "far", engine="null", services=services, extra=self._rig.settings | far
+            self.fleets = [
+                stack.enter_context(
+                    Fleet(
+                        self._rig.folder / f"far-{services[0]}",
+                        engine="null",
+                        services=services,
+                        extra=self._rig.settings | far | clock(skew),
+                    )
                 )
-            )
+                for skew, services in FAR_CLOCKS.items()
+            ]
             self._stack = stack.pop_all()
         return self
 
@@ -147,7 +171,9 @@ class FarSide:
     @property
     def deaths(self) -> int:
         """How often one of its processes has had to be started again."""
-        with suppress(FileNotFoundError):
-            processes = json.loads(self.fleet.state.status.read_text())["processes"]
-            return sum(process["restarts"] for process in processes.values())
-        return 0
+        restarts = 0
+        for fleet in self.fleets:
+            with suppress(FileNotFoundError):
+                processes = json.loads(fleet.state.status.read_text())["processes"]
+                restarts += sum(process["restarts"] for process in processes.values())
+        return restarts

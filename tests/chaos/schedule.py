@@ -16,6 +16,7 @@ FAULTS = (
     "freeze worker", "freeze worker", "freeze producer", "freeze postgres", "freeze broker", "freeze api",
     "stop worker", "stop postgres", "flush broker", "shrink broker", "repeat messages", "end backends",
     "silence lines", "silence lines", "cut lines",
+    "spoil store", "spoil store", "spoil store",
 )  # fmt: skip
 LONG = ("freeze worker", "freeze producer")
 """They last up to fifteen seconds, longer than any lease or lock."""

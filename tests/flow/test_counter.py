@@ -1,5 +1,6 @@
 """Counting documents: their pages, the range that was asked for, and errors that stand for all of them."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,20 @@ def test_a_store_that_is_away_postpones_the_count(database: Database, s3: Settin
         sql(database, "UPDATE items SET leased_until = now()")
         assert counter.step() == 1
         counter.close()
+    assert len(pages(database, job_id)) == 2
+
+
+def test_a_disk_without_room_postpones_the_count(
+    database: Database, counter: Counter, item: Item, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = add_job(database, [item(0, document(2))])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    for _ in range(3):
+        assert counter.step() == 1
+        assert job(database, job_id).items_pending == 1
+        sql(database, "UPDATE items SET leased_until = now()")
+    monkeypatch.undo()
+    assert counter.step() == 1
     assert len(pages(database, job_id)) == 2
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from builders import Record
 from dead import dead, discard, read, redrive, step, told
+from sqlalchemy import text
 
 from ocrfleet.store import redrives, tenants
 
@@ -123,6 +124,24 @@ def test_what_dies_again_waits_for_the_next_redrive(record: Record) -> None:
     assert left.pages == 0
     second = redrive(record)
     assert [told(record, one)[0]["ready"] for one in (first, second)] == [2, 1]
+
+
+def test_a_filter_that_nobody_knows_any_more_ends_its_redrive_and_no_other(record: Record) -> None:
+    dead(record, *["corrupt_file"] * 3)
+    old, new = redrive(record, chunk=1), redrive(record, chunk=1)
+    with record.database.transaction() as session:
+        session.execute(
+            text('UPDATE redrives SET filter = \'{"moon": ["full"]}\' WHERE id = :old'), {"old": old}
+        )
+    assert [step(record, 5), step(record, 5)] == [0, 1]
+    row, left = told(record, old)
+    assert (row["pages"], row["reason"], left.pages) == (
+        1,
+        "mended; ended: this release does not know its filter",
+        0,
+    )
+    assert row["finished_at"] is not None
+    assert told(record, new)[0]["pages"] == 2
 
 
 def test_the_oldest_redrive_goes_first_and_one_that_another_leader_holds_is_skipped(record: Record) -> None:
