@@ -31,6 +31,8 @@ def main() -> None:
         ["bench.whole_road"],
         ["bench.manifest"],
         ["bench.interactive", str(SAMPLE)],
+        ["bench.cache"],
+        ["bench.cancel"],
         ["bench.kills"],
         ["bench.host_cost"],
     ]

@@ -16,7 +16,7 @@ from ocrfleet.settings import Settings
 from tests.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("api", "migrations", "ocrfleet", "producer", "tests", "worker", "pyproject.toml")
+COPIED = ("api", "docs", "migrations", "ocrfleet", "producer", "samples", "tests", "worker", "pyproject.toml")
 TIMEOUT, TIMEOUT_OF_ALL = 180.0, 1800.0
 """For the tests of one mutant, in seconds: one that hangs without its guard has turned red, too. And for all at first."""
 NOWHERE = {"OCRFLEET_BROKER_URL": "redis://nowhere", "OCRFLEET_STORE_URL": "null://"}

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from celery import signals
@@ -25,6 +25,7 @@ from worker.engines.base import Engine
 from worker.heartbeat import Pulse
 from worker.identity import node_name, registration
 from worker.intake import Intake
+from worker.locks import WorkerLock
 from worker.restarts import BARREN_DEATH, ENGINE_DEATH, REFUSED, start_failure
 from worker.runner import Runner
 
@@ -43,7 +44,10 @@ def main(config: Settings) -> int:
     store = blobs.connect(config)
     runner: Runner | None = None
     try:
+        lock = WorkerLock(config)
+        _bury(database, lock.succeed())
         runner = Runner(config, database, store, _engine(config))
+        lock.sign_as(runner.incarnation)
         info = runner.start()
     except FleetError as exc:
         return _not_started(config, database, runner, exc)
@@ -87,6 +91,18 @@ def main(config: Settings) -> int:
     pulse.stop()
     database.close()
     return died[0] if died else int(worker.exitcode or 0)
+
+
+def _bury(database: Database, predecessor: UUID | None) -> None:
+    """What a worker of this name held when it was killed goes back at once, and does not wait for this engine."""
+    if predecessor is None:
+        return
+    try:
+        with database.transaction() as session:
+            workers.bury(session, predecessor)
+    except SQLAlchemyError as exc:
+        # Its silence will tell.
+        log.warning("not_recorded", error=str(exc))
 
 
 def _engine(config: Settings) -> Engine:

@@ -24,9 +24,9 @@ from ocrfleet.settings import Settings, child_environment, settings
 from ocrfleet.states import WorkerState
 from ocrfleet.store import workers
 from worker import devices
-from worker.devicelock import DeviceLock
 from worker.devices import Device
 from worker.identity import registration
+from worker.locks import DeviceLock
 from worker.restarts import BARREN_DEATHS, NO_DEVICE_LEFT, Restarts
 
 log = structlog.get_logger()
@@ -125,7 +125,7 @@ class Supervisor:
         """Serve until told to stop, or until no device is left."""
         with contextlib.ExitStack() as locks:
             for worker in self._pinned:
-                worker.lock.acquire()
+                worker.lock.take()
                 locks.callback(worker.lock.release)
             while not self._wakeup.stops:
                 busy = self._reap()

@@ -51,9 +51,9 @@ def leases(
                coalesce(w.heartbeat_at < greatest(pg_postmaster_start_time(), CAST(:since AS timestamptz)), false)
                    AS spared
         FROM pages p LEFT JOIN workers w ON w.incarnation = p.incarnation
-        WHERE p.state = 'running' AND {LEASE_VOID}
-          AND pg_postmaster_start_time() <= now() - make_interval(secs => :timeout)
-          AND (CAST(:since AS timestamptz) IS NULL OR :since <= now() - make_interval(secs => :grace))
+        WHERE p.state = 'running' AND {LEASE_VOID} AND (w.state = 'stopped' OR (
+              pg_postmaster_start_time() <= now() - make_interval(secs => :timeout)
+              AND (CAST(:since AS timestamptz) IS NULL OR :since <= now() - make_interval(secs => :grace))))
         ORDER BY p.id LIMIT :limit"""
     values = {"timeout": heartbeat_timeout, "limit": limit, "since": since, "grace": grace}
     rows = session.execute(text(query), values).all()

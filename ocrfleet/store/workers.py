@@ -72,6 +72,12 @@ def beat(session: Session, incarnation: UUID, heartbeat: Heartbeat) -> bool:
     return session.connection().execute(text(query), values).rowcount == 1
 
 
+def bury(session: Session, incarnation: UUID) -> None:
+    """Record that this worker is dead, known for certain: its pages need not wait until its silence has told so."""
+    query = "UPDATE workers SET state = 'stopped', last_error = 'killed' WHERE incarnation = :incarnation"
+    session.execute(text(query), {"incarnation": incarnation})
+
+
 def to_abort(session: Session, incarnation: UUID) -> list[tuple[int, int]]:
     """Running pages of this worker, with their fences, whose jobs are being canceled."""
     query = """

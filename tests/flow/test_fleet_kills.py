@@ -186,6 +186,21 @@ def test_every_page_ends_once(fleet: Fleet, record: Database, blow: Blow) -> Non
         assert client.charged() == [], "only the death of its worker is charged to a page"
 
 
+def test_what_a_killed_worker_held_goes_on_as_soon_as_the_next_one_starts(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    extra = SETTINGS | {"OCRFLEET_HEARTBEAT_TIMEOUT": "600"}
+    services = ("producer", "worker")
+    with Fleet(tmp_path_factory.mktemp("patient"), engine="null", services=services, extra=extra) as fleet:
+        record = Database(fleet.urls["postgres"], application="test")
+        client = Client(record)
+        client.until(500)
+        kill_worker(fleet)
+        client.finish()
+        assert {losses for losses, _ in client.charged()} == {1}
+        record.close()
+
+
 def test_a_worker_asked_to_stop_finishes_what_it_has(fleet: Fleet, record: Database) -> None:
     client = Client(record)
     client.until(500)

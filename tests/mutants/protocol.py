@@ -201,9 +201,16 @@ PROTOCOL = (
     _store(
         "sweep: no lease expires right after a restart",
         "sweep",
-        "AND pg_postmaster_start_time() <= now() - make_interval(secs => :timeout)",
-        "",
+        "pg_postmaster_start_time() <= now() - make_interval(secs => :timeout)\n",
+        "true\n",
         "test_sweep.py::test_no_lease_expires_before_the_database_has_run_for_the_timeout",
+    ),
+    _store(
+        "sweep: a worker known to be dead is not waited for",
+        "sweep",
+        "AND (w.state = 'stopped' OR (",
+        "AND (false OR (",
+        "test_sweep.py::test_pages_of_a_worker_that_is_known_to_be_dead_wait_for_nothing",
     ),
     _store(
         "sweep: poison needs two workers",
@@ -220,6 +227,13 @@ PROTOCOL = (
         "test_messages.py::test_a_batch_that_a_live_worker_names_is_not_lost",
     ),
     # The worker
+    _unit(
+        "worker: nobody is dead whose lock is held",
+        "locks",
+        "if self.acquire() else None",
+        "if (self.acquire(), 1) else None",
+        "test_devices.py::test_a_worker_learns_who_died_before_it_and_nothing_while_that_one_lives",
+    ),
     _unit(
         "worker: an exclusive page waits until it is alone",
         "gates",

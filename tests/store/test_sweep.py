@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ocrfleet.states import PageState, WorkerState
-from ocrfleet.store import jobs, settle, sweep
+from ocrfleet.store import jobs, settle, sweep, workers
 from ocrfleet.store.sweep import Swept
 
 RESTART = "pg_postmaster_start_time() - interval '1 s'"
@@ -159,6 +159,21 @@ def test_no_lease_expires_before_the_database_has_run_for_the_timeout(record: Re
         assert sweep.leases(session, float(age) + 60.0) == Swept(0, 0, 0)
     assert record.states(job_id) == ["running"]
     assert record.sweep().unheld == 1
+
+
+def test_pages_of_a_worker_that_is_known_to_be_dead_wait_for_nothing(record: Record) -> None:
+    job_id, worker, _ = record.running(2)
+    other_job, _, _ = record.running(1)
+    with record.database.transaction() as session:
+        workers.bury(session, worker)
+    age = record.scalar("SELECT extract(epoch FROM now() - pg_postmaster_start_time())")
+    with record.database.transaction() as session:
+        began = sweep.clock(session)
+    with record.database.transaction() as session:
+        swept = sweep.leases(session, float(age) + 60.0, since=began, grace=60.0)
+    assert swept.lost + swept.unheld == 2
+    assert record.states(job_id) == ["ready"] * 2
+    assert record.states(other_job) == ["running"]
 
 
 def test_no_loss_is_charged_for_what_went_before_the_sweepers_session(record: Record) -> None:

@@ -3,6 +3,7 @@
 import os
 import random
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -15,8 +16,9 @@ from ocrfleet.errors import (
     StartFailed,
     ValidationFailed,
 )
-from worker.devicelock import DeviceLock
+from ocrfleet.settings import Settings
 from worker.devices import Device, parse
+from worker.locks import DeviceLock, WorkerLock
 from worker.restarts import (
     BARREN_DEATH,
     ENGINE_DEATH,
@@ -129,16 +131,16 @@ def test_all_without_gpus_is_a_clear_error(
 def test_an_index_and_its_uuid_lock_the_same(tmp_path: Path) -> None:
     (by_index,), (by_uuid,) = parse("0", smi), parse(ONE, smi)
     lock = DeviceLock(by_index, tmp_path)
-    lock.acquire()
+    lock.take()
     with pytest.raises(StartFailed, match=f"has a worker already: process {os.getpid()} holds"):
-        DeviceLock(by_uuid, tmp_path).acquire()
+        DeviceLock(by_uuid, tmp_path).take()
     with pytest.raises(StartFailed):
         # An attempt leaves the holder's mark as it was.
-        DeviceLock(by_uuid, tmp_path).acquire()
+        DeviceLock(by_uuid, tmp_path).take()
     other, again = DeviceLock(parse("2", smi)[0], tmp_path), DeviceLock(by_uuid, tmp_path)
-    other.acquire()
+    other.take()
     lock.release()
-    again.acquire()
+    again.take()
     for held in (other, again):
         held.release()
 
@@ -148,7 +150,32 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     device = Device("gpu0", "gpu0", "0", "gpu0")
     with pytest.raises(StartFailed, match="somebody else"):
-        DeviceLock(device, tmp_path / "link").acquire()
+        DeviceLock(device, tmp_path / "link").take()
+
+
+def test_a_worker_learns_who_died_before_it_and_nothing_while_that_one_lives(tmp_path: Path) -> None:
+    config, first = Settings(worker_name="ocr@host"), uuid4()
+    lock, other = WorkerLock(config, tmp_path), WorkerLock(config, tmp_path)
+    assert lock.succeed() is None
+    lock.sign_as(first)
+    assert other.succeed() is None
+    other.sign_as(uuid4())
+    elsewhere = WorkerLock(
+        Settings(worker_name="ocr@host", database_url="postgresql://other/fleet"), tmp_path
+    )
+    assert elsewhere.succeed() is None
+    lock.release()
+    assert other.succeed() == first
+    for held in (other, elsewhere):
+        held.release()
+
+
+def test_a_worker_works_without_its_lock(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    lock = WorkerLock(Settings(), tmp_path / "link")
+    assert lock.succeed() is None
+    lock.sign_as(uuid4())
 
 
 def delays(*ends: tuple[int, float]) -> list[float | None]:
