@@ -64,6 +64,8 @@ JOB: dict[str, Any] = {
     "expanded_at": "2026-11-20T09:00:40Z",
     "deadline": None,
     "generation": 1,
+    "output": {},
+    "webhook_ids": [],
     "counts": {
         "total": 1000000,
         "ready": 899000,
@@ -166,6 +168,8 @@ class Job(BaseModel):
     expanded_at: Time | None = Field(description="When all pages were known; `total` may grow before.")
     deadline: Time | None
     generation: int
+    output: dict[str, Any] = Field(description="As submitted; empty when nothing is written as the job runs.")
+    webhook_ids: list[UUID]
     counts: Counts
     items: ItemCounts
     throughput: float | None = Field(description="Pages a second.")

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy import RowMapping
 from starlette.concurrency import run_in_threadpool
 
-from api import answers, rules, schemas
+from api import answers, examples, rules, schemas
 from api.deps import GivenCaller, GivenServices, Services
 from api.problems import documented, refused
 from api.views import job_view
@@ -39,7 +39,7 @@ _LIST_EXAMPLE = {
     },
 )
 def create_job(
-    body: Annotated[schemas.JobRequest, Body(openapi_examples=schemas.JOB_EXAMPLES)],
+    body: Annotated[schemas.JobRequest, Body(openapi_examples=examples.JOB_EXAMPLES)],
     caller: GivenCaller,
     services: GivenServices,
     response: Response,
@@ -53,6 +53,8 @@ def create_job(
         input=body.normalized_input(services.settings.bucket),
         prompt=body.prompt,
         options=options,
+        output=body.output.model_dump(exclude_none=True) if body.output else {},
+        webhook_ids=body.webhook_ids,
         labels=body.labels,
         priority=body.priority,
         deadline=body.deadline,

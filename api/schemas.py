@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -173,11 +174,35 @@ class ManifestInput(Strict):
     key: Key
 
 
+class JobOutput(Strict):
+    """What is written to a bucket as the job runs."""
+
+    per_item: bool = Field(
+        default=False,
+        strict=True,
+        description="`<prefix><key>.json` for each object, when its last page has ended.",
+    )
+    bucket: Bucket | None = Field(None, description="Default: that of the object.")
+    prefix: Annotated[Text, AfterValidator(_key)] = "results/"
+    on_existing: Literal["overwrite", "skip", "fail"] = Field(
+        "overwrite", description="For objects whose result is there already: `skip` does not read them again."
+    )
+
+
 class JobRequest(Wanted):
     """A job: what to read, and how."""
 
     input: Annotated[ObjectsInput | PrefixInput | ManifestInput, Field(discriminator="type")]
     options: JobOptions | None = None
+    output: JobOutput | None = None
+    webhook_ids: list[UUID] = Field(
+        default_factory=list[UUID],
+        max_length=16,
+        description="Of /v1/webhooks: told of this job besides those told of all.",
+    )
+    validate_only: bool = Field(
+        default=False, strict=True, description="Make no job: count, look for faults, and estimate."
+    )
     priority: Priority = 0
     deadline: Deadline | None = Field(None, description="What is not done by then is canceled.")
     labels: dict[LabelName, Name] = Field(default_factory=dict[str, str], max_length=MAX_LABELS)
@@ -210,56 +235,3 @@ class OcrRequest(PageParameters):
         Annotated[str, Tag("text")] | Annotated[ImageRef, Tag("object")],
         Discriminator(lambda value: "text" if isinstance(value, str) else "object"),
     ]
-
-
-JOB_EXAMPLES: dict[str, Any] = {
-    "prefix": {
-        "summary": "Every JPEG under a prefix",
-        "value": {
-            "input": {"type": "prefix", "bucket": "scans", "prefix": "2026/", "include": ["*.jpg"]},
-            "labels": {"batch": "nov"},
-        },
-    },
-    "objects": {
-        "summary": "Objects one by one",
-        "value": {
-            "input": {
-                "type": "objects",
-                "objects": [{"key": "a.pdf", "custom_id": "inv-17", "pages": "1-3"}, {"key": "b.png"}],
-            },
-            "task": "text",
-        },
-    },
-    "manifest": {
-        "summary": "A manifest of any length",
-        "value": {
-            "input": {"type": "manifest", "bucket": "scans", "key": "m.jsonl"},
-            "task": "text",
-            "options": {"pages": "1-3"},
-            "priority": 5,
-            "labels": {"batch": "nov"},
-        },
-    },
-    "extract": {
-        "summary": "Fields as JSON, bound to a schema",
-        "value": {
-            "input": {"type": "prefix", "bucket": "scans", "prefix": "invoices/"},
-            "task": "extract",
-            "output_schema": {
-                "type": "object",
-                "properties": {"number": {"type": "string"}, "total": {"type": ["number", "null"]}},
-                "required": ["number", "total"],
-                "additionalProperties": False,
-            },
-        },
-    },
-    "question": {
-        "summary": "A question about every page",
-        "value": {
-            "input": {"type": "objects", "objects": [{"key": "letter.png"}]},
-            "task": "question",
-            "prompt": "Who signed this letter?",
-            "options": {"parameters": {"max_tokens": 256}},
-        },
-    },
-}

@@ -32,7 +32,7 @@ def job_view(row: RowMapping, live: Liveness, now: datetime | None = None) -> Jo
 
 _AS_STORED = (
     "id", "state", "outcome", "task", "priority", "labels", "input", "created_at", "started_at", "finished_at",
-    "expanded_at", "deadline", "generation", "errors", "error",
+    "expanded_at", "deadline", "generation", "errors", "error", "output", "webhook_ids",
 )  # fmt: skip
 
 

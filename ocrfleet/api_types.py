@@ -54,6 +54,8 @@ class Job(TypedDict):
     expanded_at: str | None
     deadline: str | None
     generation: int
+    output: dict[str, Any]
+    webhook_ids: list[str]
     counts: Counts
     items: Items
     throughput: float | None

@@ -76,6 +76,8 @@ class Client(LetterCalls):
         priority: int | None = None,
         deadline: str | None = None,
         labels: Mapping[str, str] | None = None,
+        output: Mapping[str, Any] | None = None,
+        webhook_ids: Sequence[str] | None = None,
     ) -> Job:
         """Submit a job; what a task needs and takes, `tasks` tells. `deadline` is ISO 8601."""
         body = {
@@ -88,6 +90,8 @@ class Client(LetterCalls):
             "priority": priority,
             "deadline": deadline,
             "labels": labels,
+            "output": output,
+            "webhook_ids": webhook_ids,
         }
         content = orjson.dumps({name: value for name, value in body.items() if value is not None})
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}

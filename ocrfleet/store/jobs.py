@@ -31,6 +31,10 @@ class NewJob:
     labels: Mapping[str, str] | None = None
     priority: int = 0
     deadline: datetime | None = None
+    output: Mapping[str, Any] | None = None
+    webhook_ids: Sequence[UUID] = ()
+    rule_id: int | None = None
+    open_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ def create_single(session: Session, job: NewJob, *, bucket: str, key: str, etag:
 
 
 def _insert(session: Session, job: NewJob, **values: Any) -> None:
-    row = asdict(job) | {"options": job.options or {}, "labels": job.labels or {}}
+    empty: dict[str, Any] = {}
+    maps = {"options": job.options or empty, "labels": job.labels or empty, "output": job.output or empty}
+    row = asdict(job) | maps | {"webhook_ids": list(job.webhook_ids)}
     session.execute(insert(jobs).values(**row, **values))
 
 
@@ -87,7 +93,7 @@ def _insert(session: Session, job: NewJob, **values: Any) -> None:
 _SELECT = """
 SELECT j.id, j.tenant_id, j.state, j.outcome, j.lane, j.priority, j.task, j.prompt, j.labels, j.deadline, j.created_at,
        j.started_at, j.finished_at, j.listed_at, j.expanded_at, j.items_total, j.items_pending, j.total, j.succeeded,
-       j.dead, j.canceled, j.result_seq, j.generation, j.error, j.throughput, e.errors,
+       j.dead, j.canceled, j.result_seq, j.generation, j.error, j.throughput, j.output, j.webhook_ids, e.errors,
        CASE WHEN j.input ? 'objects' THEN j.input - 'objects'
             || jsonb_build_object('count', jsonb_array_length(j.input -> 'objects')) ELSE j.input END AS input,
        j.total - j.succeeded - j.dead - j.canceled AS outstanding

@@ -12,7 +12,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
-from api import answers, schemas
+from api import answers, examples, schemas
 from api.app import create_app
 from ocrfleet import api_types
 from ocrfleet.db import Database
@@ -187,7 +187,7 @@ def test_the_examples_fit_their_models() -> None:
     answers.Fleet.model_validate(answers.FLEET)
     answers.TaskInfo.model_validate(answers.TASK)
     answers.Health.model_validate(answers.HEALTH)
-    for example in schemas.JOB_EXAMPLES.values():
+    for example in examples.JOB_EXAMPLES.values():
         schemas.JobRequest.model_validate(example["value"])
 
 
