@@ -277,6 +277,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    next_step: str | None = Field(None, description="What to do about it; null where the detail says it all.")
     retryable: bool
     request_id: str
     errors: list[FieldProblem] | None = None

@@ -3,11 +3,11 @@
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Header, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from api import answers
+from api import answers, etags
 from api.deps import GivenCaller, GivenServices, Services
 from api.jobs import JOB_EXAMPLE, found
 from api.problems import documented, refused
@@ -89,20 +89,34 @@ def resume_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> an
     return _act(services, caller, job_id, control.resume)
 
 
-@router.patch("/{job_id}", summary="Change a job", responses={200: JOB_EXAMPLE, **_REFUSALS})
+@router.patch(
+    "/{job_id}",
+    summary="Change a job",
+    responses={200: JOB_EXAMPLE, **_REFUSALS, **documented("precondition_failed")},
+)
 def change_job(
     job_id: UUID,
     body: Annotated[JobChanges, Body(openapi_examples=CHANGE_EXAMPLES)],
     caller: GivenCaller,
     services: GivenServices,
+    response: Response,
+    if_match: Annotated[
+        str | None, Header(description="The job's ETag: 412 if what may be changed was changed since.")
+    ] = None,
 ) -> answers.Job:
     """Its priority, deadline and labels (a JSON merge patch). Of a job that has ended only the labels."""
     changes = Changes(**body.model_dump(exclude_unset=True))
 
     def change(session: Session, tenant_id: UUID, job_id: UUID, *, actor: str) -> None:
+        if if_match is not None:
+            found(jobs.get(session, tenant_id, job_id), job_id)
+            jobs.lock(session, [job_id])
+            etags.check_match(if_match, found(jobs.get(session, tenant_id, job_id), job_id))
         control.change(session, tenant_id, job_id, changes, actor=actor)
 
-    return _act(services, caller, job_id, change)
+    job = _act(services, caller, job_id, change)
+    response.headers["ETag"] = etags.of_edition(dict(job))
+    return job
 
 
 @router.delete(

@@ -11,11 +11,15 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
+from api import scopes
 from api.caches import Callers, Liveness, Recent
+from api.rates import Rates
 from api.waiting import JobWatch
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import Unauthenticated
+from ocrfleet.outbound import Outbound
+from ocrfleet.presign import Presigner
 from ocrfleet.settings import Settings
 from ocrfleet.store.tenants import Caller
 
@@ -31,6 +35,10 @@ class Services:
     watch: JobWatch
     liveness: Recent[Liveness]
     callers: Callers
+    rates: Rates
+    outbound: Outbound
+    presigner: Presigner | None
+    """None: the store takes no uploads."""
 
 
 # Async, though it waits for nothing: a plain function would cost each request a thread.
@@ -43,13 +51,19 @@ _bearer = HTTPBearer(scheme_name="key", bearerFormat="ocrk_<id>_<secret>", auto_
 
 
 async def _caller(
-    services: GivenServices, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request,
+    services: GivenServices,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
+    """Who calls: the key is known, its tenant asks no faster than it may, and the key has the route's scope."""
     if bearer is None:
         raise Unauthenticated("Send `Authorization: Bearer ocrk_…`.")
     caller = await services.callers.find(bearer.credentials)
     if caller is None:
         raise Unauthenticated("The API key is malformed, unknown, expired or revoked.")
+    if caller.requests_per_minute is not None:
+        await services.rates.admit(request, caller.tenant_id, caller.requests_per_minute)
+    scopes.check(caller, scopes.needed(request.method, request.scope["route"].path))
     return caller
 
 

@@ -97,6 +97,7 @@ class Letter(BaseModel):
     custom_id: str | None
     bucket: str
     key: str
+    member: str | None = Field(None, description="The path within the object, where that is an archive.")
     page: int | None = Field(description="None: the input as a whole could not be read.")
     code: str | None
     retryable: bool | None = Field(description="Whether the same input may succeed another time.")

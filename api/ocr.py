@@ -26,6 +26,7 @@ from ocrfleet.errors import (
     NoCapacity,
     NotFound,
 )
+from ocrfleet.inputs import check_readable
 from ocrfleet.states import Lane
 from ocrfleet.store import control, jobs, lanes, outcomes
 from ocrfleet.store.jobs import NewJob
@@ -166,7 +167,7 @@ def _submit(
     asked = image.parameters
     options = rules.check_wanted(services, asked)
     limit = rules.interactive_limit(services)
-    bucket, key, etag = _place(services, job_id, image.content)
+    bucket, key, etag = _place(services, caller, job_id, image.content)
     job = NewJob(
         id=job_id,
         tenant_id=caller.tenant_id,
@@ -189,11 +190,15 @@ def _submit(
         raise
 
 
-def _place(services: Services, job_id: UUID, content: bytes | schemas.ImageRef) -> tuple[str, str, str]:
+def _place(
+    services: Services, caller: Caller, job_id: UUID, content: bytes | schemas.ImageRef
+) -> tuple[str, str, str]:
     """Bucket, key and ETag of the image; bytes are put there."""
     config = services.settings
     if isinstance(content, schemas.ImageRef):
-        info = services.blobs.stat(content.bucket or config.bucket, content.key)
+        bucket = content.bucket or config.bucket
+        check_readable(bucket, content.key, own=config.bucket, tenant_id=caller.tenant_id)
+        info = services.blobs.stat(bucket, content.key)
         check_size(info.size, config.sync_max_bytes)
     else:
         key = f"interactive/{datetime.now(UTC):%Y%m%d%H}/{job_id}"

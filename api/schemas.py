@@ -93,13 +93,6 @@ class ParameterOptions(Strict):
     )
 
 
-class ObjectOptions(Strict):
-    """How one document is read; what it has goes before the job's."""
-
-    password: Name | None = Field(None, description="Of an encrypted PDF.")
-    pages: PageRanges | None = None
-
-
 class PageOptions(Strict):
     """How a page is read."""
 
@@ -116,12 +109,22 @@ class PageOptions(Strict):
         strict=True,
         description="False: read each page, although the result of one that asked the same may be known, and keep none.",
     )
+    regions: bool | None = Field(
+        None,
+        strict=True,
+        description="True: the results have regions whatever the task, which exports as pdf and alto need; an engine "
+        "whose answer has none reads the page a second time, for them.",
+    )
 
 
 class JobOptions(PageOptions):
     """How the inputs of a job are read."""
 
     pages: PageRanges | None = None
+
+
+class ObjectOptions(JobOptions):
+    """How one object is read; what it has goes before the job's, parameter by parameter."""
 
 
 class Wanted(Strict):
@@ -167,11 +170,18 @@ class PrefixInput(Strict):
 
 
 class ManifestInput(Strict):
-    """A JSONL object with one object to read a line, of any length."""
+    """A JSONL or CSV object, gzip'd or not, with one object to read a line, of any length."""
 
     type: Literal["manifest"]
     bucket: Bucket | None = None
     key: Key
+
+
+class UploadsInput(Strict):
+    """Complete uploads of yours."""
+
+    type: Literal["uploads"]
+    ids: list[UUID] = Field(min_length=1, max_length=1000)
 
 
 class JobOutput(Strict):
@@ -192,7 +202,7 @@ class JobOutput(Strict):
 class JobRequest(Wanted):
     """A job: what to read, and how."""
 
-    input: Annotated[ObjectsInput | PrefixInput | ManifestInput, Field(discriminator="type")]
+    input: Annotated[ObjectsInput | PrefixInput | ManifestInput | UploadsInput, Field(discriminator="type")]
     options: JobOptions | None = None
     output: JobOutput | None = None
     webhook_ids: list[UUID] = Field(

@@ -72,6 +72,19 @@ class UploadState(StrEnum):
     EXPIRED = "expired"
 
 
+class BatchStatus(StrEnum):
+    """Where a batch of the OpenAI-shaped façade stands, by their names."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
 class ExportFormat(StrEnum):
     """What a job's results are written as; pdf and alto need regions."""
 

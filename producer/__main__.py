@@ -14,17 +14,23 @@ from functools import partial
 
 import structlog
 
-from ocrfleet import blobs, db, failpoints, telemetry
+from ocrfleet import blobs, db, failpoints, presign, telemetry
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import FleetError
 from ocrfleet.processes import die_with_parent, spare_collector
 from ocrfleet.settings import Settings, settings
 from ocrfleet.store import control
+from producer.batches import Batcher
 from producer.count import Counter
+from producer.deliver import Deliverer
 from producer.expand import Expander
+from producer.exports.run import Exporter
+from producer.item_outputs import ItemWriter
 from producer.leader import Leader
 from producer.purge import Purger
+from producer.rescan import Rescanner
+from producer.uploads import clean as clean_uploads
 
 log = structlog.get_logger()
 
@@ -50,6 +56,8 @@ def expand(config: Settings, database: Database, store: Blobs, stop: threading.E
     """Expand, count and purge until `stop`."""
     expander, counter = Expander(config, database, store), Counter(config, database, store)
     purger = Purger(config, database, store)
+    exporter = Exporter(config, database, store)
+    rescanner, writer = Rescanner(config, database, store), ItemWriter(config, database, store)
     threads = [
         threading.Thread(target=_loop, args=(expander.step, config.poll_interval, stop), name="expand"),
         threading.Thread(target=_loop, args=(counter.step, config.poll_interval, stop), name="count"),
@@ -57,6 +65,13 @@ def expand(config: Settings, database: Database, store: Blobs, stop: threading.E
             target=_loop, args=(partial(drop_canceled, database), _CONTROL_POLL, stop), name="drop"
         ),
         threading.Thread(target=_loop, args=(purger.step, _CONTROL_POLL, stop), name="purge"),
+        threading.Thread(target=_loop, args=(rescanner.step, _CONTROL_POLL, stop), name="rescan"),
+        threading.Thread(target=_loop, args=(writer.step, _CONTROL_POLL, stop), name="outputs"),
+        threading.Thread(target=_loop, args=(exporter.step, _CONTROL_POLL, stop), name="export"),
+        threading.Thread(
+            target=_loop, args=(Batcher(config, database, store).step, _CONTROL_POLL, stop), name="batches"
+        ),
+        threading.Thread(target=Deliverer(config, database).run, args=(stop,), name="deliver"),
     ]
     for thread in threads:
         thread.start()
@@ -68,10 +83,13 @@ def expand(config: Settings, database: Database, store: Blobs, stop: threading.E
                 clean_interactive(store, config.bucket, datetime.now(UTC))
             except FleetError as exc:
                 log.warning("cleaning_failed", code=exc.code, error=exc.detail)
+            clean_uploads(config, database, store, presign.connect(config))
     for thread in threads:
         thread.join()
     expander.close()
     counter.close()
+    writer.close()
+    exporter.close()
 
 
 def drop_canceled(database: Database) -> bool:

@@ -2,24 +2,40 @@
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from ocrfleet.archives import Bounds, Member
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
-from ocrfleet.documents import COUNTED, HEAD_BYTES, Limits, parse_pages, sniff
-from ocrfleet.errors import FleetError, Internal, StorageUnavailable
+from ocrfleet.doccache import DocumentCache, taken_out
+from ocrfleet.documents import COUNTED, HEAD_BYTES, Limits, parse_pages, sniff, sniff_archive
+from ocrfleet.errors import BY_CODE, FleetError, Internal, StorageUnavailable
+from ocrfleet.manifest_lines import countable
+from ocrfleet.s3 import Fetched
 from ocrfleet.sandbox import Sandbox
 from ocrfleet.settings import Settings
-from ocrfleet.store import expansion
-from ocrfleet.store.expansion import CountedItem, PendingItem
+from ocrfleet.store import containers, expansion
+from ocrfleet.store.expansion import CountedItem, NewItem, PendingItem
+from producer.existing import Existing
 
 log = structlog.get_logger()
 
 LEASE_SECONDS = 45.0
 POSTPONE_SECONDS = 5.0
 _AT_ONCE = 32
+_UNNAMED = "(without a name)"
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What was found in an archive: its files, less those that are left out since their results are there."""
+
+    item: PendingItem
+    members: list[NewItem]
 
 
 class Counter:
@@ -30,6 +46,10 @@ class Counter:
         self._blobs = blobs
         self._max_bytes = settings.max_object_bytes
         self._sandbox = Sandbox(settings.decode_processes, Limits.of(settings))
+        self._bounds = Bounds.of(settings)
+        # An archive is fetched once for all the documents in it that are counted one after the other.
+        self._archives = DocumentCache(settings.max_object_bytes)
+        self._existing = Existing(blobs)
         self._faulty: set[int] = set()
         self._threads = ThreadPoolExecutor(settings.decode_processes, thread_name_prefix="count")
 
@@ -43,11 +63,13 @@ class Counter:
             with self._database.transaction() as session:
                 if found is None:
                     expansion.postpone(session, [counting[done].id], POSTPONE_SECONDS)
+                elif isinstance(found, Unpacked):
+                    containers.unpack(session, found.item, found.members)
                 else:
                     expansion.counted(session, [found])
         return len(leased)
 
-    def _try(self, item: PendingItem) -> CountedItem | None:
+    def _try(self, item: PendingItem) -> CountedItem | Unpacked | None:
         """None: try again later. An outage is no fault of the item's; a fault of ours may be, the second time."""
         try:
             found = self._count(item)
@@ -62,16 +84,17 @@ class Counter:
         except Exception as exc:
             log.exception("count_failed", bucket=item.bucket, key=item.key)
             found = CountedItem(item, error=Internal(f"counting failed: {exc!r}"))
-        if isinstance(found.error, Internal) and item.id not in self._faulty:
+        error = None if isinstance(found, Unpacked) else found.error
+        if isinstance(error, Internal) and item.id not in self._faulty:
             self._faulty.add(item.id)
             return None
         self._faulty.discard(item.id)
         return found
 
-    def _count(self, item: PendingItem) -> CountedItem:
-        fetched = self._blobs.fetch(
-            item.bucket, item.key, max_bytes=self._max_bytes, etag=item.etag, version_id=item.version_id
-        )
+    def _count(self, item: PendingItem) -> CountedItem | Unpacked:
+        fetched = self._fetch(item)
+        if item.member is None and sniff_archive(fetched.data[:HEAD_BYTES]):
+            return self._unpacked(item, fetched)
         pages = 1
         if sniff(fetched.data[:HEAD_BYTES]) in COUNTED:
             with tempfile.NamedTemporaryFile(prefix="ocrfleet-count-") as file:
@@ -80,8 +103,51 @@ class Counter:
                 pages = self._sandbox.count(Path(file.name), item.options.get("password")).pages
         wanted = item.options.get("pages")
         numbers = parse_pages(wanted, pages) if wanted else range(1, pages + 1)
-        return CountedItem(item, pages, numbers, fetched.info.etag, fetched.info.version_id)
+        info = fetched.info
+        return CountedItem(item, pages, numbers, info.etag, info.version_id, size=info.size)
+
+    def _fetch(self, item: PendingItem) -> Fetched:
+        fetch = partial(
+            self._blobs.fetch,
+            item.bucket,
+            item.key,
+            max_bytes=self._max_bytes,
+            etag=item.etag,
+            version_id=item.version_id,
+        )
+        if item.member is None:
+            return fetch()
+        with self._archives.use((item.bucket, item.key, item.etag, item.version_id), fetch) as archive:
+            return taken_out(self._sandbox, archive, item.member, self._bounds)
+
+    def _unpacked(self, item: PendingItem, fetched: Fetched) -> Unpacked:
+        info = fetched.info
+        # Under the version that its members will be asked for.
+        key = (item.bucket, item.key, item.etag or info.etag, item.version_id or info.version_id)
+        with self._archives.use(key, lambda: fetched) as archive:
+            found = self._sandbox.members(archive.path, self._bounds)
+        ranged = "pages" in item.options
+        members = [_member(n, one, fetched, ranged=ranged) for n, one in enumerate(found)]
+        return Unpacked(item, self._existing.sift(item.output, members))
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+        self._existing.close()
         self._sandbox.close()
+        self._archives.close()
+
+
+def _member(ordinal: int, found: Member, archive: Fetched, *, ranged: bool) -> NewItem:
+    error = BY_CODE[found.code](found.detail, **found.extra) if found.code else None
+    info = archive.info
+    return NewItem(
+        ordinal,
+        info.bucket,
+        info.key,
+        info.etag,
+        info.version_id,
+        countable=error is None and (ranged or countable(found.name)),
+        error=error,
+        member=found.name or _UNNAMED,
+        size=found.size,
+    )

@@ -12,10 +12,11 @@ from ocrfleet import failpoints
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import CallerError, FleetError, Internal, NeverError
+from ocrfleet.inputs import Chunk, permitted, read
 from ocrfleet.settings import Settings
 from ocrfleet.store import control, expansion
 from ocrfleet.store.expansion import Expansion, LeaseLost
-from producer.inputs import Chunk, read
+from producer.existing import Existing
 
 log = structlog.get_logger()
 
@@ -31,10 +32,12 @@ class Expander:
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         self._chunk = settings.expand_chunk
+        self._bucket = settings.bucket
         self._database = database
         self._blobs = blobs
         self._faults: dict[str, int] = {}
         self._reader = ThreadPoolExecutor(1, "read")
+        self._existing = Existing(blobs)
 
     def step(self) -> bool:
         """Give one job its turn; False if none waits for expansion."""
@@ -68,9 +71,10 @@ class Expander:
         until = time.monotonic() + TURN_SECONDS
         with closing(self._ahead(read(self._blobs, leased, self._chunk))) as chunks:
             for chunk in chunks:
+                items = self._existing.sift(leased.output, permitted(chunk.items, leased, self._bucket))
                 with self._database.transaction() as session:
                     leased = expansion.write(
-                        session, leased, chunk.cursor, chunk.items, listed=chunk.last, seconds=LEASE_SECONDS
+                        session, leased, chunk.cursor, items, listed=chunk.last, seconds=LEASE_SECONDS
                     )
                 failpoints.reach("expand.chunk")
                 self._faults.pop(str(leased.job_id), None)
@@ -92,6 +96,7 @@ class Expander:
 
     def close(self) -> None:
         self._reader.shutdown()
+        self._existing.close()
 
     def _release(self, leased: Expansion, after: float) -> None:
         with self._database.transaction() as session:

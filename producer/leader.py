@@ -18,6 +18,7 @@ from ocrfleet.store import dispatch
 from ocrfleet.store.notify import WORK
 from producer.broker import Broker, BrokerUnavailable
 from producer.dispatch import Dispatcher
+from producer.events import EventApplier
 from producer.sweep import Sweeper
 
 log = structlog.get_logger()
@@ -86,6 +87,7 @@ class Leader:
 
         dispatcher = Dispatcher(self._settings, self._broker, transaction)
         sweeper = Sweeper(self._settings, self._broker, transaction)
+        events = EventApplier(self._settings, transaction)
         next_sweep = 0.0
         while not stop.is_set():
             try:
@@ -93,6 +95,7 @@ class Leader:
                     # Set first: a sweep that fails must not keep the dispatcher from its round.
                     next_sweep = time.monotonic() + self._settings.sweep_interval
                     sweeper.tick()
+                events.tick()
                 began = time.monotonic()
                 if dispatcher.round() == 0:
                     with transaction() as session:

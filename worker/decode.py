@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from ocrfleet import catalogue
+from ocrfleet.archives import Bounds
 from ocrfleet.blobs import Blobs
+from ocrfleet.doccache import Document, DocumentCache, taken_out
 from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, parse_pages, sniff
 from ocrfleet.s3 import Fetched
 from ocrfleet.sandbox import Sandbox
 from ocrfleet.settings import Settings
 from ocrfleet.store.pages import ClaimedPage
-from worker.doccache import Document, DocumentCache
 from worker.engines.base import Pixels
 
 _ROUNDING = 0.99
@@ -52,6 +53,8 @@ class Found:
     """Set when the page's result may be kept, or was found."""
     pixels: Pixels | None = None
     """Set when the page was decoded."""
+    bytes: int = 0
+    """The page's share of its object."""
     timings_ms: dict[str, int] = field(default_factory=dict[str, int])
 
     @contextmanager
@@ -80,6 +83,7 @@ class Loader:
         self._max_bytes = settings.max_object_bytes
         self._sandbox = Sandbox(settings.decode_processes, self.limits)
         self._documents = DocumentCache(settings.document_cache_bytes)
+        self._bounds = Bounds.of(settings)
 
     def load(self, page: ClaimedPage, found: Found, recall: Recall) -> Loaded | Recalled:
         """The page's pixels, or the result that makes them needless; a FleetError says why there are none."""
@@ -89,6 +93,7 @@ class Loader:
             fetched = self._fetch(page)
         if sniff(fetched.data[:HEAD_BYTES]) in COUNTED:
             return self._load_from_document(page, found, recall, fetched)
+        found.bytes = len(fetched.data)
         _check_wanted(page, 1)
         if known := _recalled(recall, fetched.sha256):
             return known
@@ -97,9 +102,19 @@ class Loader:
         return _loaded(decoded, fetched.sha256)
 
     def _fetch(self, page: ClaimedPage) -> Fetched:
-        return self._blobs.fetch(
-            page.bucket, page.key, max_bytes=self._max_bytes, etag=page.etag, version_id=page.version_id
+        fetch = partial(
+            self._blobs.fetch,
+            page.bucket,
+            page.key,
+            max_bytes=self._max_bytes,
+            etag=page.etag,
+            version_id=page.version_id,
         )
+        if page.member is None:
+            return fetch()
+        archive = (page.bucket, page.key, page.etag, page.version_id)
+        with self._documents.use(archive, fetch) as document:
+            return taken_out(self._sandbox, document, page.member, self._bounds)
 
     def _load_from_document(
         self, page: ClaimedPage, found: Found, recall: Recall, fetched: Fetched | None = None
@@ -112,6 +127,7 @@ class Loader:
             with found.timed("decode"):
                 # Before it is recalled: the other pages of a document in disguise come with its first one.
                 found.page_count = self._count(page, document, password)
+            found.bytes = _share(document.size, page.number, page.page_count or found.page_count or 1)
             if known := _recalled(recall, document.sha256):
                 return known
             with found.timed("decode"):
@@ -134,6 +150,11 @@ class Loader:
 def _recalled(recall: Recall, sha256: str) -> Recalled | None:
     body = recall(sha256)
     return None if body is None else Recalled(body)
+
+
+def _share(size: int, page: int, pages: int) -> int:
+    """The part of a document's bytes that falls to one page: those of all pages are the whole."""
+    return size * page // pages - size * (page - 1) // pages
 
 
 def _check_wanted(page: ClaimedPage, pages: int) -> None:

@@ -12,11 +12,16 @@ from ocrfleet.states import EXCLUSIVE_AFTER, PROOFS, PageState
 from ocrfleet.store import outcomes
 from ocrfleet.store.pages import ClaimedPage
 from ocrfleet.store.settle import Settlement
+from ocrfleet.store.usage import NOTHING, Spent
 from worker import results, retry
+from worker.decode import Found
+from worker.engines.base import PageResult
 from worker.escalation import Plan, charged
 
 
-def of(page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}") -> Settlement:
+def of(
+    page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}", spent: Spent = NOTHING
+) -> Settlement:
     """The settlement of a page that this worker leases."""
     return Settlement(
         page_id=page.id,
@@ -28,7 +33,14 @@ def of(page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}")
         body=body,
         incarnation=incarnation,
         exclusive=page.losses >= EXCLUSIVE_AFTER,
+        spent=spent,
     )
+
+
+def spent(found: Found, result: PageResult) -> Spent:
+    """What a page took that the engine has read."""
+    count, seconds = result.usage.get, found.timings_ms.get("infer", 0) / 1000
+    return Spent(found.bytes, count("prompt_tokens", 0), count("output_tokens", 0), seconds)
 
 
 def failed(

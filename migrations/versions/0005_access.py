@@ -24,6 +24,8 @@ def upgrade() -> None:
         sa.Column("status", sa.SmallInteger(), nullable=True),
         sa.Column("headers", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("resource_id", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["tenants.id"], name=op.f("idempotency_keys_tenant_id_fkey"), ondelete="CASCADE"
@@ -49,9 +51,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "day", name=op.f("usage_pkey")),
     )
     op.create_index("usage_tenant_id_day", "usage", ["tenant_id", "day"])
+    op.create_index(
+        "jobs_unfinished",
+        "jobs",
+        ["tenant_id", "created_at", "id"],
+        postgresql_where=sa.text("lane = 'bulk' AND finished_at IS NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index(
+        "jobs_unfinished", table_name="jobs", postgresql_where=sa.text("lane = 'bulk' AND finished_at IS NULL")
+    )
     op.drop_index("usage_tenant_id_day", table_name="usage")
     op.drop_table("usage")
     op.drop_index("idempotency_keys_created_at", table_name="idempotency_keys")

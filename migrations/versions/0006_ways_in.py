@@ -47,7 +47,7 @@ def upgrade() -> None:
             ["tenant_id"], ["tenants.id"], name=op.f("event_sources_tenant_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("event_sources_pkey")),
-        sa.UniqueConstraint("name", name=op.f("event_sources_name_key")),
+        sa.UniqueConstraint("name", "tenant_id", name=op.f("event_sources_name_tenant_id_key")),
     )
     op.create_table(
         "bucket_events",
@@ -136,13 +136,30 @@ def upgrade() -> None:
         "batches",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("tenant_id", sa.UUID(), nullable=False),
-        sa.Column("job_id", sa.UUID(), nullable=False),
+        sa.Column("status", sa.Text(), server_default="validating", nullable=False),
+        sa.Column("job_ids", sa.ARRAY(sa.UUID()), server_default="{}", nullable=False),
         sa.Column("input_file_id", sa.Text(), nullable=False),
         sa.Column("endpoint", sa.Text(), nullable=False),
         sa.Column("completion_window", sa.Text(), nullable=False),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("output_file_id", sa.Text(), nullable=True),
         sa.Column("error_file_id", sa.Text(), nullable=True),
+        sa.Column("errors", postgresql.JSONB(), server_default="[]", nullable=False),
+        sa.Column("lines", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("refused", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("completed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("failed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("in_progress_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finalizing_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("cancelling_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "status IN ('validating', 'in_progress', 'finalizing', 'completed', 'failed', 'expired', "
+            "'cancelling', 'cancelled')",
+            name=op.f("batches_status"),
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["tenants.id"], name=op.f("batches_tenant_id_fkey"), ondelete="CASCADE"
@@ -152,9 +169,11 @@ def upgrade() -> None:
     op.create_index(
         "batches_tenant_id_created_at", "batches", ["tenant_id", sa.text("created_at DESC"), "id"]
     )
+    op.create_index("batches_open", "batches", ["created_at"], postgresql_where=sa.text("ended_at IS NULL"))
 
 
 def downgrade() -> None:
+    op.drop_index("batches_open", table_name="batches", postgresql_where=sa.text("ended_at IS NULL"))
     op.drop_index("batches_tenant_id_created_at", table_name="batches")
     op.drop_table("batches")
     op.drop_index("files_tenant_id_created_at", table_name="files")

@@ -13,10 +13,18 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("output", postgresql.JSONB(), server_default="{}", nullable=False))
     op.add_column("jobs", sa.Column("output_seq", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("output_leased_until", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("jobs", sa.Column("output_error", postgresql.JSONB(), nullable=True))
     op.add_column("jobs", sa.Column("webhook_ids", sa.ARRAY(sa.UUID()), server_default="{}", nullable=False))
     op.add_column("jobs", sa.Column("rule_id", sa.BigInteger(), nullable=True))
     op.add_column("jobs", sa.Column("open_until", sa.DateTime(timezone=True), nullable=True))
     op.create_index("jobs_open", "jobs", ["rule_id"], postgresql_where=sa.text("open_until IS NOT NULL"))
+    op.create_index(
+        "jobs_outputs",
+        "jobs",
+        ["output_leased_until"],
+        postgresql_where=sa.text("output_leased_until IS NOT NULL"),
+    )
     op.create_table(
         "exports",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -105,12 +113,14 @@ def upgrade() -> None:
     op.create_index(
         "webhook_deliveries_waiting",
         "webhook_deliveries",
-        ["next_at"],
+        ["webhook_id", "next_at"],
         postgresql_where=sa.text("state = 'waiting'"),
     )
+    op.create_index("webhook_deliveries_webhook_id_id", "webhook_deliveries", ["webhook_id", "id"])
 
 
 def downgrade() -> None:
+    op.drop_index("webhook_deliveries_webhook_id_id", table_name="webhook_deliveries")
     op.drop_index(
         "webhook_deliveries_waiting",
         table_name="webhook_deliveries",
@@ -123,9 +133,14 @@ def downgrade() -> None:
     op.drop_index("exports_open", table_name="exports", postgresql_where=sa.text("finished_at IS NULL"))
     op.drop_index("exports_job_id", table_name="exports")
     op.drop_table("exports")
+    op.drop_index(
+        "jobs_outputs", table_name="jobs", postgresql_where=sa.text("output_leased_until IS NOT NULL")
+    )
     op.drop_index("jobs_open", table_name="jobs", postgresql_where=sa.text("open_until IS NOT NULL"))
     op.drop_column("jobs", "open_until")
     op.drop_column("jobs", "rule_id")
     op.drop_column("jobs", "webhook_ids")
+    op.drop_column("jobs", "output_error")
+    op.drop_column("jobs", "output_leased_until")
     op.drop_column("jobs", "output_seq")
     op.drop_column("jobs", "output")

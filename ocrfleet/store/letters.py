@@ -87,7 +87,7 @@ def matching(tenant_id: UUID, which: LetterFilter) -> tuple[str, dict[str, Any]]
 
 
 _COLUMNS = """
-p.id, p.job_id, p.item_id, nullif(p.number, 0) AS page, p.state, p.attempt, p.redrive_id, i.custom_id, i.bucket, i.key,
+p.id, p.job_id, p.item_id, nullif(p.number, 0) AS page, p.state, p.attempt, p.redrive_id, i.custom_id, i.bucket, i.key, i.member,
 o.created_at, o.discarded_at, o.code, o.body -> 'error' AS error, a.worker, a.device, a.model, a.revision"""
 
 

@@ -221,6 +221,7 @@ UPDATE jobs j SET
     sampled_at = CASE WHEN j.finished_at IS NULL THEN j.sampled_at ELSE now() END,
     sampled_done = CASE WHEN j.finished_at IS NULL THEN greatest(j.sampled_done - b.pages, 0)
                         ELSE j.succeeded + j.dead - b.pages END,
+    output_leased_until = CASE WHEN j.output ->> 'per_item' = 'true' THEN coalesce(j.output_leased_until, now()) END,
     finished_at = NULL, outcome = NULL
 FROM unnest(CAST(:jobs AS uuid[]), CAST(:pages AS bigint[])) AS b(job_id, pages) WHERE j.id = b.job_id
 """)

@@ -14,6 +14,7 @@ from ocrfleet.documents import parse_pages
 from ocrfleet.states import PageState
 from ocrfleet.store import cache, jobs, outcomes
 from ocrfleet.store.notify import WORK, notify
+from ocrfleet.store.usage import NOTHING, Spent
 
 # A lease holds while its worker's heartbeat is fresh and one of the last two heartbeats names the page's batch;
 # a page claimed after the last but one has not been missing from two yet.
@@ -54,6 +55,8 @@ class Settlement:
     """Key in our bucket of a small image of a page that died."""
     cache_key: bytes | None = None
     """Under which the next who asks the same finds the result; None keeps it out of the cache."""
+    spent: Spent = NOTHING
+    """What the page took, where it ends."""
     page_count: int | None = None
     """Pages found in an item that had been taken for a single image."""
     incarnation: UUID | None = None
@@ -134,7 +137,9 @@ def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, in
             delta["results"] += 1
             seq = seqs[s.job_id] + delta["results"]
             rows.append(
-                outcomes.Outcome(s.page_id, s.job_id, seq, s.fence, s.attempt, s.state, s.code, s.body)
+                outcomes.Outcome(
+                    s.page_id, s.job_id, seq, s.fence, s.attempt, s.state, s.code, s.body, s.spent
+                )
             )
         if s.state != PageState.READY:
             delta[s.state.value] += 1

@@ -1,17 +1,40 @@
-"""Tenants and their API keys."""
+"""Tenants, and who calls: a key stands for its tenant and for what may be done with it."""
 
 import hashlib
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
-from ocrfleet.errors import NotFound
+from ocrfleet.errors import JobStateConflict, NotFound
+from ocrfleet.store import audit
 
 DEFAULT = "default"
+LIMITS = ("pages_per_day", "bytes_per_day", "jobs_open", "requests_per_minute")
+"""What a tenant may use; null is no limit."""
+SHELL = "shell"
+"""The actor of acts at the database itself, by the command line."""
 _PREFIX = "ocrk"
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    OPERATE = "operate"
+    ADMIN = "admin"
+    FLEET = "fleet"
+
+
+USUAL = (Scope.READ, Scope.SUBMIT, Scope.OPERATE, Scope.ADMIN)
+"""Of keys that were made before there were scopes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +45,120 @@ class Caller:
     tenant_id: UUID
     tenant: str
     scopes: tuple[str, ...]
+    requests_per_minute: int | None = None
+    """The tenant's; None: any number."""
 
 
-def create(session: Session, name: str, *, weight: float = 1.0) -> UUID:
-    """Add a tenant; `weight` is its share of a busy fleet."""
-    query = "INSERT INTO tenants (name, weight) VALUES (:name, :weight) RETURNING id"
-    return session.execute(text(query), {"name": name, "weight": weight}).scalar_one()
+def create(
+    session: Session,
+    name: str,
+    *,
+    weight: float = 1.0,
+    limits: Mapping[str, int | None] | None = None,
+    by: tuple[UUID, str] | None = None,
+) -> UUID:
+    """Add a tenant; `weight` is its share of a busy fleet, `by` the tenant and key that ask. Conflict: the name is taken."""
+    members = {"name": name, "weight": weight, **(limits or {})}
+    columns = ", ".join(("name", "weight", *(limit for limit in LIMITS if limit in members)))
+    values = ", ".join(f":{column}" for column in columns.split(", "))
+    query = f"INSERT INTO tenants ({columns}) VALUES ({values}) ON CONFLICT (name) DO NOTHING RETURNING id"
+    tenant_id = session.execute(text(query), members).scalar()
+    if tenant_id is None:
+        raise JobStateConflict(f"There is a tenant {name!r} already.")
+    tenant, actor = by or (tenant_id, SHELL)
+    audit.record(session, tenant, actor, "tenants.create", f"tenant:{tenant_id}", **members)
+    return tenant_id
 
 
-def create_key(session: Session, *, tenant: str = DEFAULT, name: str = "key") -> str:
-    """Add a key and return it, `ocrk_<id>_<secret>`: only its SHA-256 is kept. NotFound for an unknown tenant."""
-    key = f"{_PREFIX}_{secrets.token_hex(6)}_{secrets.token_hex(24)}"
-    adopt_key(session, key, tenant=tenant, name=name)
+_SELECT = """
+SELECT id, name, weight, pages_per_day, bytes_per_day, jobs_open, requests_per_minute, created_at FROM tenants"""
+
+
+def get(session: Session, tenant_id: UUID) -> RowMapping | None:
+    """The tenant with its limits."""
+    return session.execute(text(f"{_SELECT} WHERE id = :id"), {"id": tenant_id}).mappings().one_or_none()
+
+
+def listing(session: Session, *, limit: int, after: str = "") -> Sequence[RowMapping]:
+    """Tenants by name, from the one after `after`."""
+    query = f"{_SELECT} WHERE name > :after ORDER BY name LIMIT :limit"
+    return session.execute(text(query), {"after": after, "limit": limit}).mappings().all()
+
+
+def change(
+    session: Session,
+    tenant_id: UUID,
+    changes: Mapping[str, float | None],
+    *,
+    by: tuple[UUID, str] | None = None,
+) -> RowMapping:
+    """Set the weight and limits that are named; NotFound for an unknown tenant. `by` is the tenant and key that ask."""
+    allowed = [name for name in ("weight", *LIMITS) if name in changes]
+    settings = ", ".join(f"{name} = :{name}" for name in allowed) or "weight = weight"
+    query = f"UPDATE tenants SET {settings} WHERE id = :id RETURNING id"
+    if session.execute(text(query), {**changes, "id": tenant_id}).scalar() is None:
+        raise NotFound(f"There is no tenant {tenant_id}.")
+    tenant, actor = by or (tenant_id, SHELL)
+    audit.record(session, tenant, actor, "tenants.change", f"tenant:{tenant_id}", **changes)
+    return session.execute(text(f"{_SELECT} WHERE id = :id"), {"id": tenant_id}).mappings().one()
+
+
+def named(session: Session, name: str) -> UUID:
+    """The tenant of this name; NotFound if there is none."""
+    found = session.execute(text("SELECT id FROM tenants WHERE name = :name"), {"name": name}).scalar()
+    if found is None:
+        raise NotFound(f"there is no tenant {name!r}")
+    return found
+
+
+def create_key(
+    session: Session,
+    *,
+    tenant: str = DEFAULT,
+    name: str = "key",
+    scopes: Sequence[str] = (),
+    expires_at: datetime | None = None,
+) -> str:
+    """Add a key and return it, `ocrk_<id>_<secret>`: only its SHA-256 is kept. NotFound for an unknown tenant.
+
+    Without `scopes` it has the usual ones.
+    """
+    key = new_key()
+    adopt_key(session, key, tenant=tenant, name=name, scopes=scopes, expires_at=expires_at)
     return key
 
 
-def adopt_key(session: Session, key: str, *, tenant: str = DEFAULT, name: str) -> None:
-    """Let a key in that was made elsewhere; one that is known already is left as it is."""
-    tenant_id = session.execute(text("SELECT id FROM tenants WHERE name = :name"), {"name": tenant}).scalar()
-    if tenant_id is None:
-        raise NotFound(f"there is no tenant {tenant!r}")
-    key_id, secret = _split(key)
+def new_key() -> str:
+    """A key that nobody knows yet."""
+    return f"{_PREFIX}_{secrets.token_hex(6)}_{secrets.token_hex(24)}"
+
+
+def adopt_key(
+    session: Session,
+    key: str,
+    *,
+    tenant: str = DEFAULT,
+    name: str,
+    scopes: Sequence[str] = (),
+    expires_at: datetime | None = None,
+) -> None:
+    """Let a key in that was made elsewhere; one that is known already only gets scopes, if it had none."""
+    key_id, secret = split(key)
     query = """
-        INSERT INTO api_keys (id, tenant_id, name, secret_sha256) VALUES (:id, :tenant, :name, :digest)
-        ON CONFLICT DO NOTHING"""
-    values = {"id": key_id, "tenant": tenant_id, "name": name, "digest": _digest(secret)}
+        INSERT INTO api_keys AS k (id, tenant_id, name, secret_sha256, scopes, expires_at)
+        VALUES (:id, :tenant, :name, :digest, :scopes, :expires_at)
+        ON CONFLICT (id) DO UPDATE SET scopes = excluded.scopes
+        WHERE k.scopes = '{}' AND k.secret_sha256 = excluded.secret_sha256"""
+    values: dict[str, Any] = {"id": key_id, "tenant": named(session, tenant), "name": name}
+    values |= {
+        "digest": _digest(secret),
+        "scopes": [str(scope) for scope in scopes],
+        "expires_at": expires_at,
+    }
     session.execute(text(query), values)
 
 
-def _split(key: str) -> tuple[str, str]:
+def split(key: str) -> tuple[str, str]:
     """A key's id and secret, empty where it is malformed."""
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
@@ -63,12 +171,13 @@ def _digest(secret: str) -> bytes:
 
 def authenticate(session: Session, key: str) -> Caller | None:
     """The caller a key stands for; None if it is malformed, unknown, expired or revoked."""
-    key_id, secret = _split(key)
+    key_id, secret = split(key)
     query = """
-        SELECT k.id, k.secret_sha256, k.scopes, t.id AS tenant_id, t.name
+        SELECT k.id, k.secret_sha256, k.scopes, t.id AS tenant_id, t.name, t.requests_per_minute
         FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
         WHERE k.id = :id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())"""
     row = session.execute(text(query), {"id": key_id}).one_or_none()
     if row is None or not secrets.compare_digest(_digest(secret), bytes(row.secret_sha256)):
         return None
-    return Caller(row.id, row.tenant_id, row.name, tuple(row.scopes))
+    scopes = tuple(row.scopes) or tuple(map(str, USUAL))
+    return Caller(row.id, row.tenant_id, row.name, scopes, row.requests_per_minute)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
@@ -27,6 +28,10 @@ idempotency_keys = Table(
     Column("status", SmallInteger),
     Column("headers", JSONB, nullable=False, server_default="{}"),
     Column("body", LargeBinary),
+    # Of what the request makes: who takes the claim over makes no second one.
+    Column("resource_id", UUID(as_uuid=True), nullable=False, server_default=text("gen_random_uuid()")),
+    # Renewed while it is being answered; null when that came to nothing.
+    time("claimed_at"),
     time("created_at", null=False),
     Index("idempotency_keys_created_at", "created_at"),
 )

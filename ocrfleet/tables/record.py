@@ -73,6 +73,9 @@ jobs = Table(
     # What is written to a bucket as the job runs, and how far it is, as a `seq` of its results.
     Column("output", JSONB, nullable=False, server_default="{}"),
     count("output_seq", BigInteger),
+    # When a producer may write on at it, null where there is nothing to write; why the bucket refused it.
+    time("output_leased_until"),
+    Column("output_error", JSONB),
     Column("webhook_ids", ARRAY(UUID(as_uuid=True)), nullable=False, server_default="{}"),
     # A rule's job takes further items until then.
     Column("rule_id", BigInteger),
@@ -125,7 +128,9 @@ jobs = Table(
     Index("jobs_labels", "labels", postgresql_using="gin"),
     Index("jobs_canceling", "id", postgresql_where=text("state = 'canceling'")),
     Index("jobs_open", "rule_id", postgresql_where=text("open_until IS NOT NULL")),
+    Index("jobs_outputs", "output_leased_until", postgresql_where=text("output_leased_until IS NOT NULL")),
     Index("jobs_purged", "purged_at", postgresql_where=text("purged_at IS NOT NULL")),
+    Index("jobs_unfinished", "tenant_id", "created_at", "id", postgresql_where=text("lane = 'bulk' AND finished_at IS NULL")),
     postgresql_with={"fillfactor": "50"},
 )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """How objects come in apart from a job's own input: uploads, bucket events and their rules, files of the batch façade."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -16,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from ocrfleet.states import UploadState
+from ocrfleet.states import BatchStatus, UploadState
 from ocrfleet.tables.columns import count, metadata, one_of, time
 
 uploads = Table(
@@ -46,7 +47,7 @@ event_sources = Table(
     Column("name", Text, nullable=False),  # the {source} of the address that the store posts to
     Column("token_sha256", LargeBinary, nullable=False),
     time("created_at", null=False),
-    UniqueConstraint("name"),
+    UniqueConstraint("name", "tenant_id"),
 )
 
 bucket_events = Table(
@@ -127,13 +128,30 @@ batches = Table(
     metadata,
     Column("id", Text, primary_key=True),  # batch_…
     Column("tenant_id", UUID(as_uuid=True), ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
-    Column("job_id", UUID(as_uuid=True), nullable=False),
+    Column("status", Text, nullable=False, server_default=BatchStatus.VALIDATING),
+    # A job for each prompt with its parameters, once the input file has been read.
+    Column("job_ids", ARRAY(UUID(as_uuid=True)), nullable=False, server_default="{}"),
     Column("input_file_id", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
     Column("completion_window", Text, nullable=False),
     Column("metadata", JSONB, nullable=False, server_default="{}"),
     Column("output_file_id", Text),
     Column("error_file_id", Text),
+    # Why it failed, as {code, line, message, param}.
+    Column("errors", JSONB, nullable=False, server_default="[]"),
+    # Lines of the input, and those that no job was made for; at the end, those with an answer and with an error.
+    count("lines", BigInteger),
+    count("refused", BigInteger),
+    count("completed", BigInteger),
+    count("failed", BigInteger),
     time("created_at", null=False),
+    time("expires_at", null=False),
+    time("in_progress_at"),
+    time("finalizing_at"),
+    time("cancelling_at"),
+    time("ended_at"),
+    time("leased_until"),
+    one_of("status", BatchStatus),
     Index("batches_tenant_id_created_at", "tenant_id", text("created_at DESC"), "id"),
+    Index("batches_open", "created_at", postgresql_where=text("ended_at IS NULL")),
 )

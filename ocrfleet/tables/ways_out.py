@@ -86,6 +86,8 @@ webhook_deliveries = Table(
     time("delivered_at"),
     one_of("state", DeliveryState),
     UniqueConstraint("webhook_id", "message_id"),
-    Index("webhook_deliveries_waiting", "next_at", postgresql_where=text("state = 'waiting'")),
+    # By webhook, so that one with a long queue is not in the others' way.
+    Index("webhook_deliveries_waiting", "webhook_id", "next_at", postgresql_where=text("state = 'waiting'")),
+    Index("webhook_deliveries_webhook_id_id", "webhook_id", "id"),
     Index("webhook_deliveries_created_at", "created_at"),
 )

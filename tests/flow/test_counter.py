@@ -86,7 +86,7 @@ def test_an_error_stands_for_all_pages_of_its_document(
         "too_many_pages": item(2, document(6)),
         "validation_failed": item(3, document(2), options={"pages": "3"}),
         "empty_file": item(4, b""),
-        "unsupported_media_type": item(5, b"PK\x03\x04 a zip file"),
+        "unsupported_media_type": item(5, b"no image at all"),
         "input_not_found": NewItem(6, "ocr", f"count/{uuid4().hex}.pdf", countable=True),
         "input_changed": item(7, document(2), etag="0" * 32),
     }

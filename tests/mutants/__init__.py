@@ -2,12 +2,14 @@
 
 from tests.mutants.cache import CACHE
 from tests.mutants.control import CONTROL
+from tests.mutants.events import EVENTS
 from tests.mutants.inputs import INPUTS
 from tests.mutants.letters import LETTERS
 from tests.mutants.mutant import Mutant
 from tests.mutants.protocol import PROTOCOL
 from tests.mutants.runner import RUNNER
+from tests.mutants.webhooks import WEBHOOKS
 
-MUTANTS = (*PROTOCOL, *CONTROL, *LETTERS, *CACHE, *RUNNER, *INPUTS)
+MUTANTS = (*PROTOCOL, *CONTROL, *LETTERS, *CACHE, *RUNNER, *INPUTS, *EVENTS, *WEBHOOKS)
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -63,6 +63,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PATCH(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
+        self._answer()
+
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         status, found = self.api.answer(f"{self.command} {self.path}", json.loads(body) if body else None)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ocrfleet.blobs import NullBlobs
 from ocrfleet.catalogue import TASKS
-from ocrfleet.cli.upload import etag
+from ocrfleet.cli.puts import etag
 from ocrfleet.s3 import BlobInfo
 
 KEY = "ocrk_test_secret"

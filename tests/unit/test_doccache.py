@@ -9,7 +9,7 @@ import pytest
 
 from ocrfleet.errors import StorageUnavailable
 from ocrfleet.s3 import BlobInfo, Fetched
-from worker.doccache import DocumentCache
+from ocrfleet.doccache import DocumentCache
 
 PATIENCE = 10.0
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocrfleet.errors import InputChanged
+from ocrfleet.inputs import Chunk, read
+from ocrfleet.manifest_lines import MAX_KEY, MAX_LINE, parse_line
 from ocrfleet.s3 import BlobInfo, Stream, check
 from ocrfleet.store.expansion import Expansion, NewItem
-from producer.inputs import MAX_KEY, MAX_LINE, Chunk, parse_line, read
 
 
 class MemoryBlobs:
@@ -123,7 +124,14 @@ MALFORMED = {
     "options as text": b'{"key":"a.pdf","options":"1"}',
     "a number for the pages option": b'{"key":"a.pdf","options":{"pages":1}}',
     "a number for the password": b'{"key":"a.pdf","options":{"password":1234}}',
-    "an unknown option": b'{"key":"a.pdf","options":{"parameters":{}}}',
+    "an unknown option": b'{"key":"a.jpg","options":{"fields":["total"]}}',
+    "an unknown language": b'{"key":"a.jpg","options":{"prompt_language":"fr"}}',
+    "cache as text": b'{"key":"a.jpg","options":{"cache":"no"}}',
+    "parameters as text": b'{"key":"a.jpg","options":{"parameters":"hot"}}',
+    "an unknown parameter": b'{"key":"a.jpg","options":{"parameters":{"temp":1}}}',
+    "a parameter beyond its range": b'{"key":"a.jpg","options":{"parameters":{"temperature":3}}}',
+    "a parameter that is true": b'{"key":"a.jpg","options":{"parameters":{"top_k":true}}}',
+    "a whole number that is none": b'{"key":"a.jpg","options":{"parameters":{"max_tokens":1.5}}}',
     "a long line": b'{"key":"' + b"k" * MAX_LINE + b'"}',
 }
 

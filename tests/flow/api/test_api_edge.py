@@ -169,16 +169,18 @@ def test_every_operation_is_documented_with_examples_and_errors(path: str, opera
     assert operation["summary"]
     if not path.startswith("/v1/"):
         return
-    assert operation["security"] == [{"key": []}]
+    # Stores that tell of their buckets have tokens of their own.
+    scheme = "event source" if path == "/v1/bucket-events/{source}" else "key"
+    assert operation["security"] == [{scheme: []}]
     success = next(answer for status, answer in operation["responses"].items() if status < "3")
-    for media in success["content"].values():
+    for media in success.get("content", {}).values():
         referred = DOCUMENT["components"]["schemas"].get(
             media["schema"].get("$ref", "").rpartition("/")[2], {}
         )
         assert "example" in media or "examples" in referred
     for status, answer in operation["responses"].items():
         if status >= "4":
-            assert answer["content"]["application/problem+json"]["examples"]
+            assert any(content["examples"] for content in answer["content"].values())
     assert {"401", "500"} <= set(operation["responses"])
 
 

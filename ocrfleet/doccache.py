@@ -1,16 +1,20 @@
-"""Documents on disk while their pages are read, so that a document of 500 pages is fetched once, not 500 times."""
+"""Documents and archives on disk while they are read: one of 500 pages is fetched once, not 500 times."""
 
+import hashlib
+import itertools
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ocrfleet.archives import Bounds
 from ocrfleet.errors import StorageUnavailable
-from ocrfleet.s3 import Fetched
+from ocrfleet.s3 import BlobInfo, Fetched
+from ocrfleet.sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,20 @@ class Document:
     path: Path
     sha256: str
     size: int
+    info: BlobInfo
 
 
 @dataclass(slots=True)
 class _Entry:
     document: "Future[Document]"
     users: int = 0
+
+
+def taken_out(sandbox: Sandbox, archive: Document, member: str, bounds: Bounds) -> Fetched:
+    """A member of an archive, as if it had been fetched by itself."""
+    data = sandbox.extract(archive.path, member, bounds)
+    info = replace(archive.info, size=len(data))
+    return Fetched(data, info, hashlib.sha256(data).hexdigest())
 
 
 class DocumentCache:
@@ -35,31 +47,32 @@ class DocumentCache:
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-documents-")
         self._max_idle_bytes = max_idle_bytes
         self._lock = threading.Lock()
-        self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._names = itertools.count()
 
     @contextmanager
-    def use(self, item_id: int, fetch: Callable[[], Fetched]) -> Generator[Document]:
-        """The item's document; whoever comes first fetches it, the others wait for that fetch and share its error."""
+    def use(self, key: Hashable, fetch: Callable[[], Fetched]) -> Generator[Document]:
+        """What is under the key; whoever comes first fetches it, the others wait for that fetch and share its error."""
         with self._lock:
-            entry = self._entries.get(item_id)
+            entry = self._entries.get(key)
             mine = entry is None
             if entry is None:
-                entry = self._entries[item_id] = _Entry(Future())
+                entry = self._entries[key] = _Entry(Future())
             entry.users += 1
-            self._entries.move_to_end(item_id)
+            self._entries.move_to_end(key)
         try:
             if mine:
-                self._fill(item_id, entry, fetch)
+                self._fill(entry, fetch)
             yield entry.document.result()
         finally:
-            self._release(item_id, entry)
+            self._release(key, entry)
 
-    def _fill(self, item_id: int, entry: _Entry, fetch: Callable[[], Fetched]) -> None:
+    def _fill(self, entry: _Entry, fetch: Callable[[], Fetched]) -> None:
         try:
             fetched = fetch()
-            path = Path(self._folder.name) / str(item_id)
+            path = Path(self._folder.name) / str(next(self._names))
             self._write(path, fetched.data)
-            entry.document.set_result(Document(path, fetched.sha256, len(fetched.data)))
+            entry.document.set_result(Document(path, fetched.sha256, len(fetched.data), fetched.info))
         except BaseException as exc:  # noqa: BLE001 (it is raised again, in every thread that waits for it)
             entry.document.set_exception(exc)
 
@@ -70,27 +83,27 @@ class DocumentCache:
             path.unlink(missing_ok=True)
             # A full disk is no fault of the page's, and may pass.
             raise StorageUnavailable(
-                f"The worker cannot keep a document of {len(data)} bytes: {exc}"
+                f"This machine cannot keep a document of {len(data)} bytes: {exc}"
             ) from exc
 
-    def _release(self, item_id: int, entry: _Entry) -> None:
+    def _release(self, key: Hashable, entry: _Entry) -> None:
         with self._lock:
             entry.users -= 1
             if entry.users == 0 and entry.document.exception() is not None:
                 # A failed fetch is not kept: the next attempt is a new one.
-                self._entries.pop(item_id, None)
+                self._entries.pop(key, None)
             self._evict()
 
     def _evict(self) -> None:
-        idle = [(item_id, entry) for item_id, entry in self._entries.items() if entry.users == 0]
+        idle = [(key, entry) for key, entry in self._entries.items() if entry.users == 0]
         excess = sum(entry.document.result().size for _, entry in idle) - self._max_idle_bytes
-        for item_id, entry in idle:
+        for key, entry in idle:
             if excess <= 0:
                 return
             document = entry.document.result()
             document.path.unlink(missing_ok=True)
             excess -= document.size
-            del self._entries[item_id]
+            del self._entries[key]
 
     def close(self) -> None:
         self._folder.cleanup()
