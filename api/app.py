@@ -20,8 +20,8 @@ from api import (
     control,
     conventions,
     event_sources,
-    exports,
     explain,
+    exports,
     files,
     fleet,
     health,
@@ -97,7 +97,32 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
     )
-    for module in (jobs, uploads, control, explain, results, items, exports, letters, redrives, ocr, files, batches, event_sources, bucket_events, bucket_rules, webhooks, tasks, fleet, health, keys, tenants, quota, usage, audit):
+    for module in (
+        jobs,
+        uploads,
+        control,
+        explain,
+        results,
+        items,
+        exports,
+        letters,
+        redrives,
+        ocr,
+        files,
+        batches,
+        event_sources,
+        bucket_events,
+        bucket_rules,
+        webhooks,
+        tasks,
+        fleet,
+        health,
+        keys,
+        tenants,
+        quota,
+        usage,
+        audit,
+    ):
         app.include_router(module.router)
     problems.install(app)
     # The last one added is the outermost.

@@ -82,7 +82,9 @@ def reports_errors(command: Callable[P, Any]) -> Callable[P, None]:
             fail("unreachable", str(exc), Exit.FAILED, hint)
         except FleetError as exc:
             # What was given to the command itself is named in the detail, and what is wrong with it.
-            hint = None if exc.retry is RetryClass.CALLER and exc.status not in _STATES else next_step(exc.code)
+            hint = (
+                None if exc.retry is RetryClass.CALLER and exc.status not in _STATES else next_step(exc.code)
+            )
             fail(exc.code, exc.detail, exit_for_status(exc.status), hint)
         raise typer.Exit(status or Exit.OK)
 

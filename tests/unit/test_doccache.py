@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import pytest
 
+from ocrfleet.doccache import DocumentCache
 from ocrfleet.errors import StorageUnavailable
 from ocrfleet.s3 import BlobInfo, Fetched
-from ocrfleet.doccache import DocumentCache
 
 PATIENCE = 10.0
 
