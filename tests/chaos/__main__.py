@@ -137,6 +137,9 @@ def main() -> int:
     faults = watch.breaches[: report.SHOWN] if args.short else report.faults(watch)
     if not args.short and args.minutes >= WHOLE:
         faults += report.lacking(watch)
+    sys.stderr.write(
+        "".join(f"LATE: {kill.victim} {kill.seconds}: {kill.late}\n" for kill in watch.kills if kill.late)
+    )
     sys.stderr.write("".join(f"BREACH: {fault}\n" for fault in faults))
     return 1 if faults else 0
 
