@@ -27,7 +27,7 @@ ENDING = 180.0
 """Seconds that the last jobs get to end."""
 WHOLE = 40.0
 """Minutes from which a run has to show its thousand kills."""
-HOUR = 3600.0 - ENDING - 300.0
+HOUR = 3600.0 - ENDING - 120.0
 """Seconds after which no further cycle begins."""
 
 
