@@ -34,8 +34,9 @@ up: $(EMBEDDED) ## Start everything on this machine, with Flower, and print the 
 	$(BIN)/ocrfleet up
 
 .PHONY: test
-test: $(DEV) ## Run the tests; PYTEST_ARGS='-k name' chooses
+test: $(DEV) ## Run the tests and the short chaos; PYTEST_ARGS='-k name' chooses among the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(BIN)/python -m tests.chaos --short)
 
 .PHONY: test-vllm
 test-vllm: $(VLLM) $(VLLM_BAD) ## Run the engine vllm on this machine's CPU; installs 3 GB of its own

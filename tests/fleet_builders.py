@@ -3,10 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import orjson
+import psutil
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
@@ -31,6 +33,13 @@ def wait_for(what: Callable[[], T], patience: float = PATIENCE) -> T:
         assert time.monotonic() < end, "waited in vain"
         pause.wait(0.02)
     return found
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended, though its parent may not have noticed."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def claimed_page(**values: Any) -> ClaimedPage:

@@ -60,7 +60,7 @@ def main(config: Settings) -> int:
         died.append(ENGINE_DEATH if runner.succeeded else BARREN_DEATH)
         _leave_within(config.drain_timeout + LEAVE, died[0])
 
-    pulse = Pulse(config, database, runner, on_engine_death=engine_died)
+    pulse = Pulse(config, database, runner, lock, on_engine_death=engine_died)
     app = create_app(config)
     tasks.register(app, runner)
 

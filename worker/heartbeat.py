@@ -14,20 +14,27 @@ from ocrfleet.states import WorkerState
 from ocrfleet.store import workers
 from ocrfleet.store.workers import Heartbeat
 from worker.identity import registration
+from worker.locks import WorkerLock
 from worker.runner import Runner
 
 log = structlog.get_logger()
 
 
 class Pulse:
-    """Registers the worker, beats, aborts canceled pages, and gives the worker up when its engine is beyond help."""
+    """Registers the worker, beats, aborts canceled pages, tells of dead workers beside it; gives up with its engine."""
 
     def __init__(
-        self, settings: Settings, database: Database, runner: Runner, on_engine_death: Callable[[], None]
+        self,
+        settings: Settings,
+        database: Database,
+        runner: Runner,
+        lock: WorkerLock,
+        on_engine_death: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._database = database
         self._runner = runner
+        self._lock = lock
         self._on_engine_death = on_engine_death
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -53,6 +60,9 @@ class Pulse:
         if not known:
             self._register()
         runner.abort(aborted)
+        for incarnation in self._lock.dead():
+            with self._database.transaction() as session:
+                workers.bury(session, incarnation)
 
     def stop(self) -> None:
         """The last heartbeat: nothing is held any more."""

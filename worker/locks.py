@@ -4,6 +4,9 @@ import fcntl
 import os
 import stat
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
@@ -14,6 +17,7 @@ from worker.devices import Device
 from worker.identity import node_name
 
 _LONGEST = 64
+_TRIES, _BLINK = 20, 0.01
 
 
 class HostLock:
@@ -81,22 +85,40 @@ class DeviceLock(HostLock):
 
 
 class WorkerLock(HostLock):
-    """Held by a worker as long as it lives: whoever gets it knows that the one who signed it last is dead.
+    """Held by a worker as long as it lives: whoever can lock its file knows that the one who signed it is dead.
 
     Signed with the incarnation. It is no condition for work: where it cannot be had, a dead worker is known by its
     silence alone.
     """
 
     def __init__(self, config: Settings, folder: Path | None = None) -> None:
-        fleet = sha256(config.database_url.encode()).hexdigest()[:12]
-        super().__init__(f"worker-{node_name(config)}-{fleet}", folder)
+        self._fleet = sha256(config.database_url.encode()).hexdigest()[:12]
+        super().__init__(f"worker-{node_name(config)}-{self._fleet}", folder)
 
     def succeed(self) -> UUID | None:
-        """Take the lock; the incarnation of the worker that died with it, if one did."""
+        """Take the lock; the incarnation of the worker that died with it, if one did and nobody else has told so."""
         try:
-            return UUID(self.holder()) if self.acquire() else None
+            for _ in range(_TRIES):
+                if self.acquire():
+                    return UUID(self.holder())
+                threading.Event().wait(_BLINK)  # somebody may be looking whether it is held
         except (StartFailed, OSError, ValueError):
-            return None
+            pass
+        return None
+
+    def dead(self) -> Iterator[UUID]:
+        """Workers of this fleet on this host that have died and have no successor yet.
+
+        Each is told once, to whom asks first: it counts as told when the caller asks for the next one.
+        """
+        for path in self._folder.glob(f"worker-*-{self._fleet}.lock"):
+            with suppress(OSError, ValueError), path.open("r+") as file:
+                if path == self.path:
+                    continue
+                # Shared, as others look too; the holder's is exclusive.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                yield UUID(file.read(_LONGEST))
+                file.truncate(0)
 
     def sign_as(self, incarnation: UUID) -> None:
         """Let the next one know us."""

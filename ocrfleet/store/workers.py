@@ -74,7 +74,7 @@ def beat(session: Session, incarnation: UUID, heartbeat: Heartbeat) -> bool:
 
 def bury(session: Session, incarnation: UUID) -> None:
     """Record that this worker is dead, known for certain: its pages need not wait until its silence has told so."""
-    query = "UPDATE workers SET state = 'stopped', last_error = 'killed' WHERE incarnation = :incarnation"
+    query = "UPDATE workers SET state = 'stopped', last_error = 'killed' WHERE incarnation = :incarnation AND state <> 'stopped'"
     session.execute(text(query), {"incarnation": incarnation})
 
 

@@ -27,7 +27,7 @@ ENDING = 180.0
 """Seconds that the last jobs get to end."""
 WHOLE = 40.0
 """Minutes from which a run has to show its thousand kills."""
-HOUR = 3600.0 - ENDING - 300.0
+HOUR = 3600.0 - ENDING - 120.0
 """Seconds after which no further cycle begins."""
 
 
@@ -137,6 +137,9 @@ def main() -> int:
     faults = watch.breaches[: report.SHOWN] if args.short else report.faults(watch)
     if not args.short and args.minutes >= WHOLE:
         faults += report.lacking(watch)
+    sys.stderr.write(
+        "".join(f"LATE: {kill.victim} {kill.seconds}: {kill.late}\n" for kill in watch.kills if kill.late)
+    )
     sys.stderr.write("".join(f"BREACH: {fault}\n" for fault in faults))
     return 1 if faults else 0
 

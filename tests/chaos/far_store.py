@@ -31,8 +31,7 @@ class FarStore:
         self.befallen = Counter[str]()
         """Reads, by what befell them."""
         self._ended = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self, objects))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), partial(_Handler, self, objects))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -54,6 +53,14 @@ class FarStore:
         end = time.monotonic() + STALL
         while self.mood == "stalled" and time.monotonic() < end and not self._ended.wait(0.1):
             pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A reader that was killed is no news here."""
+        del request, client_address
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -28,7 +28,7 @@ MISSING = 1009
 POISON = 2500
 """The number of the object that ends whatever process reads it."""
 BATCH = 32
-MESSAGES = 24
+MESSAGES = 36
 """Of so many pages each, in flight when all workers are there."""
 FAR_FAILPOINTS = (
     "worker.claimed=exit@p0.01,settle.before_insert=exit@p0.005,settle.after_insert=pause:0.2@p0.02,"

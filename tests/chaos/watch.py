@@ -18,6 +18,8 @@ from sqlalchemy.orm import Session
 from ocrfleet.states import EXCLUSIVE_AFTER
 from tests.chaos.rig import BATCH, Rig
 
+LATE = 10.0
+"""Seconds after which a recovery is looked into."""
 LOOK = 0.05
 """Seconds between two looks at what has not recovered."""
 SAMPLE = 0.25
@@ -47,6 +49,8 @@ class Kill:
     at: float = field(default_factory=time.monotonic)
     seconds: float | None = None
     """To its recovery."""
+    late: str = ""
+    """Where its pages stood when it had taken too long."""
 
 
 class Claimed:
@@ -72,7 +76,26 @@ class Claimed:
         for row in session.execute(text(query), values):
             del self._left[row.id]
             self._kill.alone += row.alone
+        if self._left and not self._kill.late and time.monotonic() - self._kill.at > LATE:
+            self._kill.late = self._where(session)
         return not self._left
+
+    def _where(self, session: Session) -> str:
+        """Where the pages stand that nobody has claimed yet."""
+        query = """
+            SELECT p.state, j.state AS job, t.name, count(*) AS pages, max(p.losses) AS losses,
+                   extract(epoch FROM now() - max(p.since))::numeric(6, 1) AS seconds,
+                   (SELECT count(*) FROM pages o WHERE o.job_id = j.id AND o.state = 'ready') AS ready,
+                   (SELECT count(*) FROM jobs o WHERE o.tenant_id = t.id AND o.state IN ('queued', 'running')
+                    AND o.created_at < j.created_at) AS older_jobs
+            FROM pages p JOIN jobs j ON j.id = p.job_id JOIN tenants t ON t.id = j.tenant_id
+            WHERE p.id = ANY(:ids) GROUP BY p.state, j.id, t.id"""
+        rows = session.execute(text(query), {"ids": list(self._left)})
+        return "; ".join(
+            f"{row.pages} {row.state} for {row.seconds} s (losses {row.losses}) in a {row.job} job of {row.name} "
+            f"with {row.ready} ready, {row.older_jobs} older jobs"
+            for row in rows
+        )
 
 
 class Dispatched:

@@ -14,7 +14,7 @@ import orjson
 import psutil
 import pytest
 import redis
-from fleet_builders import check_record, job, sql, submit_manifest, tenant_id, wait_for
+from fleet_builders import check_record, is_gone, job, sql, submit_manifest, tenant_id, wait_for
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
@@ -125,7 +125,7 @@ def kill_worker(fleet: Fleet) -> None:
 def kill_producer(fleet: Fleet) -> None:
     orphan = dispatcher(fleet)
     kill(fleet.pids["producer"])
-    wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: is_gone(orphan))
 
 
 def kill_dispatcher(fleet: Fleet) -> None:

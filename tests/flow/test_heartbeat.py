@@ -27,6 +27,7 @@ from ocrfleet.states import Lane
 from ocrfleet.store import control, dispatch
 from ocrfleet.store.expansion import NewItem
 from worker.heartbeat import Pulse
+from worker.locks import WorkerLock
 from worker.runner import Runner
 
 Start = Callable[..., Runner]
@@ -43,7 +44,9 @@ class Pulses:
 
     def __call__(self, runner: Runner, *, interval: float = NEVER) -> Pulse:
         settings = Settings(heartbeat_interval=interval, slots=8, worker_name="test")
-        pulse = Pulse(settings, self._database, runner, lambda: self.deaths.append(runner))
+        pulse = Pulse(
+            settings, self._database, runner, WorkerLock(settings), lambda: self.deaths.append(runner)
+        )
         pulse.start()
         self._started.append(pulse)
         return pulse

@@ -35,6 +35,7 @@ from ocrfleet.store.expansion import NewItem
 from worker.breaker import LIMIT, Breaker
 from worker.engines.null import NullEngine
 from worker.heartbeat import Pulse
+from worker.locks import WorkerLock
 from worker.runner import Runner
 
 Start = Callable[..., Runner]
@@ -128,7 +129,8 @@ def test_its_heartbeats_say_so_and_the_dispatcher_does_not_count_it(
     database: Database, start_runner: Start
 ) -> None:
     runner = start_runner(BrokenEngine(), breaker=Breaker(first=NEVER))
-    pulse = Pulse(Settings(heartbeat_interval=NEVER), database, runner, lambda: None)
+    settings = Settings(heartbeat_interval=NEVER)
+    pulse = Pulse(settings, database, runner, WorkerLock(settings), lambda: None)
     pulse.start()
     trip(database, runner)
     pulse.beat()

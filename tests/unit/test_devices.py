@@ -170,6 +170,25 @@ def test_a_worker_learns_who_died_before_it_and_nothing_while_that_one_lives(tmp
         held.release()
 
 
+def test_workers_of_one_host_learn_that_one_beside_them_is_dead(tmp_path: Path) -> None:
+    names = ("ocr@host-gpu0", "ocr@host-gpu1", "ocr@host-gpu2")
+    dying, one, other = (WorkerLock(Settings(worker_name=name), tmp_path) for name in names)
+    elsewhere = WorkerLock(Settings(database_url="postgresql://other/fleet"), tmp_path)
+    incarnation = uuid4()
+    for lock in (dying, one, other, elsewhere):
+        assert lock.succeed() is None
+        lock.sign_as(incarnation if lock is dying else uuid4())
+    assert list(one.dead()) == []
+    dying.release()
+    assert list(elsewhere.dead()) == []
+    assert next(one.dead()) == incarnation, "and told again where it could not be recorded"
+    assert list(one.dead()) == [incarnation]
+    assert list(other.dead()) == []
+    assert dying.succeed() is None, "it has been told"
+    for lock in (dying, one, other, elsewhere):
+        lock.release()
+
+
 def test_a_worker_works_without_its_lock(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "mine")

@@ -1,13 +1,12 @@
 """A whole fleet around real vLLM: from the API to Postgres, and through the deaths of its engine and its worker."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import psutil
 import pytest
-from fleet_builders import check_record, job, sql, wait_for
+from fleet_builders import check_record, is_gone, job, sql, wait_for
 from images import encoded
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import SecretStr
@@ -140,12 +139,7 @@ def kill_worker(fleet: Fleet) -> None:
     core = engine_core(fleet)
     psutil.Process(fleet.pids["worker"]).kill()
 
-    def is_gone() -> bool:
-        with suppress(psutil.NoSuchProcess):
-            return core.status() == psutil.STATUS_ZOMBIE
-        return True
-
-    wait_for(is_gone, PATIENCE)
+    wait_for(lambda: is_gone(core), PATIENCE)
 
 
 @pytest.mark.parametrize("blow", [kill_engine, kill_worker], ids=lambda blow: blow.__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 from conftest import PATIENCE
-from fleet_builders import wait_for
+from fleet_builders import is_gone, wait_for
 
 from ocrfleet.settings import Settings, child_environment
 from worker.engines import device
@@ -52,10 +52,6 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.wait()
     if process.stdout:
         process.stdout.close()
-
-
-def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_kernel_ends_the_engine_of_a_killed_worker(settings: Settings, tmp_path: Path) -> None:
