@@ -15,7 +15,7 @@ from ocrfleet.store.rules import Rule
 
 _SUFFIX = ".json"
 """Of what is written for each item (`output.per_item`)."""
-OUR_PREFIXES = ("batches/", "exports/", "files/", "interactive/", "thumbnails/", "uploads/")
+OUR_PREFIXES = ("batches/", "exporting/", "exports/", "files/", "interactive/", "thumbnails/", "uploads/")
 """Of our own bucket: what is there came from us, or from a caller for a job of his own."""
 
 

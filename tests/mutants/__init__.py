@@ -8,8 +8,9 @@ from tests.mutants.letters import LETTERS
 from tests.mutants.mutant import Mutant
 from tests.mutants.protocol import PROTOCOL
 from tests.mutants.runner import RUNNER
+from tests.mutants.ways_in import WAYS_IN
 from tests.mutants.webhooks import WEBHOOKS
 
-MUTANTS = (*PROTOCOL, *CONTROL, *LETTERS, *CACHE, *RUNNER, *INPUTS, *EVENTS, *WEBHOOKS)
+MUTANTS = (*PROTOCOL, *CONTROL, *LETTERS, *CACHE, *RUNNER, *INPUTS, *EVENTS, *WAYS_IN, *WEBHOOKS)
 
 __all__ = ["MUTANTS", "Mutant"]
