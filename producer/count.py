@@ -73,10 +73,8 @@ class Counter:
         """None: try again later. An outage is no fault of the item's; a fault of ours may be, the second time."""
         try:
             found = self._count(item)
-        except (
-            StorageUnavailable,
-            OSError,
-        ) as exc:  # OSError: no room on this machine's disk, no further process
+        except (StorageUnavailable, OSError) as exc:
+            # An OSError is this machine's: its disk is full, it has no further process.
             log.warning("count_postponed", bucket=item.bucket, key=item.key, error=str(exc))
             return None
         except FleetError as exc:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from ocrfleet import db
+from ocrfleet import blobs, db
 from ocrfleet.embedded.fleet import Fleet
 from ocrfleet.settings import Settings
 
@@ -76,6 +76,21 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
     except psycopg.errors.InsufficientPrivilege:
         # An autovacuum worker is there, which only the plain form ends.
         _admin(postgres_url, f"DROP DATABASE {name}")
+
+
+@pytest.fixture(scope="module")
+def record(fleet: Fleet) -> Iterator[db.Database]:
+    """The database of the module's own fleet."""
+    record = db.Database(fleet.urls["postgres"], application="test")
+    yield record
+    record.close()
+
+
+@pytest.fixture(scope="module")
+def bucket(fleet: Fleet) -> blobs.Blobs:
+    """The S3 server of the module's own fleet."""
+    secret = fleet.environment["OCRFLEET_STORE_SECRET_KEY"]
+    return blobs.connect(Settings(store_url=fleet.urls["s3"], store_secret_key=SecretStr(secret)))
 
 
 @pytest.fixture

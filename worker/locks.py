@@ -109,12 +109,10 @@ class WorkerLock(HostLock):
     def dead(self) -> Iterator[UUID]:
         """Workers of this fleet on this host that have died and have no successor yet.
 
-        Each is told once, to whom asks first: it counts as told when the caller asks for the next one.
+        One counts as told when the caller asks for the next. Two who ask at once may both hear of it, which is harmless.
         """
-        for path in self._folder.glob(f"worker-*-{self._fleet}.lock"):
+        for path in set(self._folder.glob(f"worker-*-{self._fleet}.lock")) - {self.path}:
             with suppress(OSError, ValueError), path.open("r+") as file:
-                if path == self.path:
-                    continue
                 # Shared, as others look too; the holder's is exclusive.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 yield UUID(file.read(_LONGEST))

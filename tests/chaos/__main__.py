@@ -70,7 +70,7 @@ def _round(one: Round, faults: Faults, watch: Watch, rig: Rig) -> None:
         for kill in watch.kills[killed:]:
             watch.recovered(kill, LONG_PATIENCE if one.mayhem else PATIENCE)
         if faults.far:
-            watch.failpoint_deaths += faults.far.deaths
+            watch.far_deaths += faults.far.deaths
             watch.store_faults += faults.far.store.befallen.total()
 
 

@@ -30,6 +30,7 @@ class FarStore:
         self.mood: str | None = None
         self.befallen = Counter[str]()
         """Reads, by what befell them."""
+        self._counted = threading.Lock()
         self._ended = threading.Event()
         self._server = _Server(("127.0.0.1", 0), partial(_Handler, self, objects))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -44,6 +45,14 @@ class FarStore:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def befall(self) -> str | None:
+        """What befalls this read, counted."""
+        mood = self.mood
+        if mood:
+            with self._counted:
+                self.befallen[mood] += 1
+        return mood
 
     def recover(self) -> None:
         self.mood = None
@@ -71,8 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._objects = objects
         super().__init__(*args)  # it serves its connection in here
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
-        del format, args
+    def log_message(self, *_: object) -> None:
+        """No line for each read."""
 
     def do_HEAD(self) -> None:
         self._serve(with_body=False)
@@ -82,9 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, *, with_body: bool) -> None:
         bucket, _, key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
-        mood = self._store.mood
-        if mood:
-            self._store.befallen[mood] += 1
+        mood = self._store.befall()
         # A reader that has given up is no concern of ours.
         with suppress(OSError):
             if mood == "stalled":

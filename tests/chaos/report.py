@@ -54,7 +54,7 @@ def table(watch: Watch, load: Load, seconds: float) -> str:
             *rows,
             "",
             f"- {seconds / 60:.0f} minutes; {uncounted} further kills that do not count (mayhem, or fewer than 500 "
-            f"pages in flight), {watch.failpoint_deaths} deaths at failpoints; {alone:,} pages lost their second "
+            f"pages in flight), {watch.far_deaths} deaths on the far side; {alone:,} pages lost their second "
             f"worker and waited for one of their own.",
             f"- The far side's store spoilt {watch.store_faults:,} reads; its clocks were "
             f"{', '.join(FAR_CLOCKS) if clock('0') else 'right (libfaketime is not installed)'}.",

@@ -46,6 +46,8 @@ def clock(skew: str) -> dict[str, str]:
     if found is None or found.origin is None:
         return {}
     library = Path(found.origin).parent / "vendor/libfaketime/src/libfaketime.so.1"
+    if not library.is_file():
+        return {}
     return {"LD_PRELOAD": str(library), "FAKETIME": skew, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 

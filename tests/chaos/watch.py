@@ -129,7 +129,7 @@ class Watch:
         self.kills: list[Kill] = []
         self.breaches: list[str] = []
         self.peaks = {"pages in flight": 0, "messages in flight": 0, "bytes of the broker": 0}
-        self.failpoint_deaths = 0
+        self.far_deaths = 0
         self.store_faults = 0
         """Reads that the far side's store refused, cut off or kept waiting."""
         self.suspects = 0

@@ -10,9 +10,7 @@ import orjson
 import pytest
 from fleet_builders import check_record, job, results, sql, tenant_id, wait_for
 from images import encoded, noise, pixel_hash
-from pydantic import SecretStr
 
-from ocrfleet import blobs
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.documents import Limits
@@ -34,19 +32,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     services = ("producer", "worker-1", "worker-2")
     with Fleet(folder, engine="null", services=services, extra=slow) as fleet:
         yield fleet
-
-
-@pytest.fixture(scope="module")
-def record(fleet: Fleet) -> Iterator[Database]:
-    database = Database(fleet.urls["postgres"], application="test")
-    yield database
-    database.close()
-
-
-@pytest.fixture(scope="module")
-def bucket(fleet: Fleet) -> Blobs:
-    secret = SecretStr(fleet.environment["OCRFLEET_STORE_SECRET_KEY"])
-    return blobs.connect(Settings(store_url=fleet.urls["s3"], store_secret_key=secret))
 
 
 def put(bucket: Blobs, key: str, data: bytes) -> None:

@@ -44,13 +44,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.fixture(scope="module")
-def record(fleet: Fleet) -> Iterator[Database]:
-    database = Database(fleet.urls["postgres"], application="test")
-    yield database
-    database.close()
-
-
 class Client:
     """Follows a job: its counts, and its results from the cursor on."""
 

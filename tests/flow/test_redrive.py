@@ -14,10 +14,8 @@ import pytest
 from fake_broker import FakeBroker
 from fleet_builders import check_record, job, results, sql, tenant_id, wait_for
 from images import encoded, noise
-from pydantic import SecretStr
 from sqlalchemy import Row
 
-from ocrfleet import blobs
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.embedded.fleet import Fleet
@@ -38,19 +36,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     services = ("api", "producer", "worker")
     with Fleet(tmp_path_factory.mktemp("fleet"), engine="null", services=services) as fleet:
         yield fleet
-
-
-@pytest.fixture(scope="module")
-def record(fleet: Fleet) -> Iterator[Database]:
-    database = Database(fleet.urls["postgres"], application="test")
-    yield database
-    database.close()
-
-
-@pytest.fixture(scope="module")
-def bucket(fleet: Fleet) -> Blobs:
-    secret = SecretStr(fleet.environment["OCRFLEET_STORE_SECRET_KEY"])
-    return blobs.connect(Settings(store_url=fleet.urls["s3"], store_secret_key=secret))
 
 
 def dlq(fleet: Fleet, *arguments: str) -> Any:  # noqa: ANN401

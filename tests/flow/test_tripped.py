@@ -48,13 +48,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.fixture(scope="module")
-def record(fleet: Fleet) -> Iterator[Database]:
-    database = Database(fleet.urls["postgres"], application="test")
-    yield database
-    database.close()
-
-
 @pytest.fixture
 def proxy(fleet: Fleet) -> Iterator[TcpProxy]:
     """To the store; it lets nothing through at first."""

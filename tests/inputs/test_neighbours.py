@@ -11,14 +11,11 @@ from expected import Expected
 from fleet_builders import check_record, job, results, sql, tenant_id, wait_for
 from images import encoded, noise, pixel_hash
 from made import MADE, NARROW
-from pydantic import SecretStr
 from road import told
 
-from ocrfleet import blobs
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.embedded.fleet import Fleet
-from ocrfleet.settings import Settings
 from ocrfleet.store import jobs
 
 pytestmark = pytest.mark.timeout(900)
@@ -36,19 +33,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     services = ("producer", "worker-1")
     with Fleet(tmp_path_factory.mktemp("fleet"), engine="null", services=services) as fleet:
         yield fleet
-
-
-@pytest.fixture(scope="module")
-def record(fleet: Fleet) -> Iterator[Database]:
-    database = Database(fleet.urls["postgres"], application="test")
-    yield database
-    database.close()
-
-
-@pytest.fixture(scope="module")
-def bucket(fleet: Fleet) -> Blobs:
-    secret = SecretStr(fleet.environment["OCRFLEET_STORE_SECRET_KEY"])
-    return blobs.connect(Settings(store_url=fleet.urls["s3"], store_secret_key=secret))
 
 
 @pytest.fixture

@@ -232,14 +232,14 @@ PROTOCOL = (
         "locks",
         "fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         "pass",
-        "test_devices.py::test_workers_of_one_host_learn_that_one_beside_them_is_dead",
+        "test_locks.py::test_workers_of_one_host_learn_that_one_beside_them_is_dead",
     ),
     _unit(
         "worker: nobody is dead whose lock is held",
         "locks",
         "if self.acquire():",
         "if self.acquire() or True:",
-        "test_devices.py::test_a_worker_learns_who_died_before_it_and_nothing_while_that_one_lives",
+        "test_locks.py::test_a_worker_learns_who_died_before_it_and_nothing_while_that_one_lives",
     ),
     _unit(
         "worker: an exclusive page waits until it is alone",

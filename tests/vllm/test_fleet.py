@@ -34,13 +34,6 @@ def fleet(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def record(fleet: Fleet) -> Iterator[Database]:
-    database = Database(fleet.urls["postgres"], application="test")
-    yield database
-    database.close()
-
-
-@pytest.fixture(scope="module")
 def client(fleet: Fleet) -> Iterator[Client]:
     with Client(fleet.urls["api"], fleet.environment["OCRFLEET_API_KEY"]) as client:
         yield client
