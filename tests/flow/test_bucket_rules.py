@@ -14,14 +14,11 @@ import orjson
 import pytest
 from fleet_builders import check_record, sql, wait_for
 from images import encoded, noise, pixel_hash
-from pydantic import SecretStr
 
-from ocrfleet import blobs
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.embedded.fleet import Fleet
 from ocrfleet.errors import InputNotFound
-from ocrfleet.settings import Settings
 
 PATIENCE = 120.0
 JOB = {"task": "text", "output": {"per_item": True, "prefix": "results/"}}
@@ -51,8 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+    def log_message(self, *_: object) -> None:
+        """No line for each event."""
 
 
 TOKEN = "ocre_of-the-filer"  # noqa: S105 (a test's own)
@@ -83,19 +80,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, relay: Relay) -> Iterator[Fl
     quick = {"OCRFLEET_RULE_JOB_SECONDS": "2"}
     with Fleet(folder, engine="null", services=("api", "producer", "worker"), extra=quick) as fleet:
         yield fleet
-
-
-@pytest.fixture(scope="module")
-def record(fleet: Fleet) -> Iterator[Database]:
-    database = Database(fleet.urls["postgres"], application="test")
-    yield database
-    database.close()
-
-
-@pytest.fixture(scope="module")
-def bucket(fleet: Fleet) -> Blobs:
-    secret = SecretStr(fleet.environment["OCRFLEET_STORE_SECRET_KEY"])
-    return blobs.connect(Settings(store_url=fleet.urls["s3"], store_secret_key=secret))
 
 
 @pytest.fixture(scope="module")

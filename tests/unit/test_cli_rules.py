@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.kept = self.rfile.read(int(self.headers["Content-Length"]))
         self._answer()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, *_: object) -> None:
         pass
 
 
