@@ -50,7 +50,7 @@ CALLS = {
     "model_loading": "ask again in a minute; `ocrfleet workers ls` shows when a worker is ready",
     "storage_unavailable": PAGES["storage_unavailable"],
     "inference_timeout": "submit it as a job, or send a smaller image",
-    "job_state_conflict": "look at what it is now: `ocrfleet jobs show ID` or GET /v1/jobs/{id}",
+    "job_state_conflict": "look at what is there now (`ocrfleet jobs show ID`, `ocrfleet dlq ls`) and decide again",
     "idempotency_mismatch": "use a new Idempotency-Key for another request",
     "idempotency_in_flight": "ask again in a second: the first request is still being answered",
     "state_in_use": "stop the other process, or name another folder with OCRFLEET_STATE",

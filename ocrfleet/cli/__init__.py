@@ -17,7 +17,7 @@ COMMANDS = {
     "tasks": "List what can be done with a page.",
     "dlq": "List dead letters, run them again, give them up.",
     "results": "Print a job's results as JSON lines.",
-    "export": "Write a job's results to a bucket as JSON lines, Markdown, Parquet, PDF or ALTO.",
+    "export": "Write a job's results to a bucket as files.",
     "workers": "List workers; start one per GPU of this host.",
     "webhooks": "Tell servers of yours what has ended.",
     "rules": "Read what is put into a bucket, unasked.",
