@@ -1,5 +1,6 @@
 """The guards of the protocol, each with the edit that takes it out and the tests that must turn red without it."""
 
+from tests.mutants.access import ACCESS
 from tests.mutants.cache import CACHE
 from tests.mutants.control import CONTROL
 from tests.mutants.events import EVENTS
@@ -9,8 +10,21 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.protocol import PROTOCOL
 from tests.mutants.runner import RUNNER
 from tests.mutants.ways_in import WAYS_IN
+from tests.mutants.ways_out import WAYS_OUT
 from tests.mutants.webhooks import WEBHOOKS
 
-MUTANTS = (*PROTOCOL, *CONTROL, *LETTERS, *CACHE, *RUNNER, *INPUTS, *EVENTS, *WAYS_IN, *WEBHOOKS)
+MUTANTS = (
+    *PROTOCOL,
+    *CONTROL,
+    *LETTERS,
+    *CACHE,
+    *RUNNER,
+    *INPUTS,
+    *EVENTS,
+    *WAYS_IN,
+    *WAYS_OUT,
+    *ACCESS,
+    *WEBHOOKS,
+)
 
 __all__ = ["MUTANTS", "Mutant"]
