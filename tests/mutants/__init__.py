@@ -4,13 +4,13 @@ from tests.mutants.access import ACCESS
 from tests.mutants.cache import CACHE
 from tests.mutants.control import CONTROL
 from tests.mutants.events import EVENTS
+from tests.mutants.exports import EXPORTS
 from tests.mutants.inputs import INPUTS
 from tests.mutants.letters import LETTERS
 from tests.mutants.mutant import Mutant
 from tests.mutants.protocol import PROTOCOL
 from tests.mutants.runner import RUNNER
 from tests.mutants.ways_in import WAYS_IN
-from tests.mutants.ways_out import WAYS_OUT
 from tests.mutants.webhooks import WEBHOOKS
 
 MUTANTS = (
@@ -22,7 +22,7 @@ MUTANTS = (
     *INPUTS,
     *EVENTS,
     *WAYS_IN,
-    *WAYS_OUT,
+    *EXPORTS,
     *ACCESS,
     *WEBHOOKS,
 )

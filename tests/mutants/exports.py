@@ -1,10 +1,9 @@
-"""The guards of the ways out: exports, and a file for each item as the job runs."""
+"""The guards of exports."""
 
 from tests.mutants.mutant import Mutant
 
 _EXPORTER = "tests/flow/test_exporter.py::"
-_OUTPUTS = "tests/flow/test_item_outputs.py::"
-WAYS_OUT = (
+EXPORTS = (
     Mutant(
         "exports: a cursor that has moved is another's",
         "ocrfleet/store/exports.py",
@@ -39,19 +38,5 @@ WAYS_OUT = (
         "            self._release(leased, _RETRY_AFTER)\n        except SQLAlchemyError",
         "            self._fail(leased, exc)\n        except SQLAlchemyError",
         (f"{_EXPORTER}test_while_the_store_is_away_the_export_waits",),
-    ),
-    Mutant(
-        "outputs: an item is written when its last page has ended",
-        "ocrfleet/store/item_outputs.py",
-        "p.item_id = i.id AND (p.state IN ('ready', 'dispatched', 'running') OR o.seq > :last))",
-        "p.item_id = i.id AND o.seq > :last)",
-        (f"{_OUTPUTS}test_pages_are_in_order_however_they_ended_and_nothing_is_written_before_the_last",),
-    ),
-    Mutant(
-        "outputs: each end is written once",
-        "ocrfleet/store/item_outputs.py",
-        "p.item_id = i.id AND (p.state IN ('ready', 'dispatched', 'running') OR o.seq > :last))",
-        "p.item_id = i.id AND p.state IN ('ready', 'dispatched', 'running'))",
-        (f"{_OUTPUTS}test_each_end_of_an_item_is_written_once_however_small_the_chunks",),
     ),
 )
