@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from api.examples import example
 from ocrfleet.catalogue import TASKS, OutputKind, Parameters
 from ocrfleet.states import JobOutcome, JobState, Lane, WorkerState
 
@@ -113,10 +114,6 @@ HEALTH: dict[str, Any] = {
 }
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
 class Counts(BaseModel):
     """Pages by state; the states sum to `total`."""
 
@@ -153,7 +150,7 @@ class JobError(BaseModel):
 class Job(BaseModel):
     """A job and how far it is."""
 
-    model_config = _example(JOB)
+    model_config = example(JOB)
 
     id: UUID
     state: JobState
@@ -207,7 +204,7 @@ class TaskInfo(BaseModel):
 class TaskList(BaseModel):
     """The catalogue."""
 
-    model_config = _example({"data": [TASK]})
+    model_config = example({"data": [TASK]})
 
     data: list[TaskInfo]
 
@@ -245,7 +242,7 @@ class LaneBacklog(BaseModel):
 class Fleet(BaseModel):
     """The workers and what is before them."""
 
-    model_config = _example(FLEET)
+    model_config = example(FLEET)
 
     workers: list[WorkerInfo]
     backlog: dict[Lane, LaneBacklog]
@@ -254,7 +251,7 @@ class Fleet(BaseModel):
 class Health(BaseModel):
     """Whether the API can serve; `checks` has `ok` or the fault of each server."""
 
-    model_config = _example(HEALTH)
+    model_config = example(HEALTH)
 
     status: str
     checks: dict[str, str]

@@ -3,11 +3,12 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.problems import documented
 from api.schemas import Strict, Text
 from ocrfleet.store import audit
@@ -53,7 +54,7 @@ class Act(BaseModel):
 class ActList(BaseModel):
     """Acts, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"data": [ACT], "next_page_token": None}})
+    model_config = example({"data": [ACT], "next_page_token": None})
 
     data: list[Act]
     next_page_token: str | None

@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import RowMapping
 
 from api import facade
 from api.deps import GivenCaller, GivenServices, Services
+from api.examples import example
 from api.facade import FacadeRoute
 from api.files import FILE, After, find_file
 from api.idempotency import NewId
@@ -96,7 +97,7 @@ class RequestCounts(BaseModel):
 class Batch(BaseModel):
     """A batch and how far it is; times are seconds since 1970."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [BATCH]})
+    model_config = example(BATCH)
 
     id: str
     object: Literal["batch"] = "batch"
@@ -123,17 +124,13 @@ class Batch(BaseModel):
 class BatchList(facade.Page):
     """Batches, newest first."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "object": "list",
-                    "data": [BATCH],
-                    "first_id": BATCH["id"],
-                    "last_id": BATCH["id"],
-                    "has_more": False,
-                }
-            ]
+    model_config = example(
+        {
+            "object": "list",
+            "data": [BATCH],
+            "first_id": BATCH["id"],
+            "last_id": BATCH["id"],
+            "has_more": False,
         }
     )
 

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy import RowMapping
 from starlette.concurrency import run_in_threadpool
 
 from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices, Services
+from api.examples import example
 from api.problems import documented
 from ocrfleet import bucket_records
 from ocrfleet.errors import Unauthenticated
@@ -41,7 +42,7 @@ _source_token = HTTPBearer(scheme_name="event source", bearerFormat="ocre_<token
 class Event(BaseModel):
     """What a store has told: an object, or something that could not be read."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EVENT]})
+    model_config = example(EVENT)
 
     id: str
     source: str
@@ -59,7 +60,7 @@ class Event(BaseModel):
 class EventList(BaseModel):
     """Events, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [EVENT], "next_page_token": None}]})
+    model_config = example({"data": [EVENT], "next_page_token": None})
 
     data: list[Event]
     next_page_token: str | None

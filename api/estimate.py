@@ -5,9 +5,10 @@ from contextlib import closing
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.deps import Services
+from api.examples import example
 from ocrfleet.inputs import permitted, read
 from ocrfleet.store import lanes, workers
 from ocrfleet.store.expansion import Expansion, NewItem
@@ -58,7 +59,7 @@ class ItemFault(BaseModel):
 class Estimate(BaseModel):
     """What the job would be, were it submitted now. Nothing was made, and no object was opened."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ESTIMATE]})
+    model_config = example(ESTIMATE)
 
     complete: bool = Field(description="The whole input was looked at; false: its beginning.")
     items: ItemEstimate

@@ -3,12 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import RowMapping
 
 from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.problems import documented, refused
 from api.schemas import Strict
 from ocrfleet.errors import NotFound
@@ -37,7 +38,7 @@ _NEW: dict[str, Any] = {
 class SourceRequest(Strict):
     """A store that is to tell of its buckets."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "minio-1"}]})
+    model_config = example({"name": "minio-1"})
 
     name: Slug = Field(description="The last part of the address that it posts to.", examples=["minio-1"])
 
@@ -45,7 +46,7 @@ class SourceRequest(Strict):
 class NewSource(BaseModel):
     """A source with its token, which is shown here and never again."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_NEW]})
+    model_config = example(_NEW)
 
     id: str
     name: str
@@ -57,7 +58,7 @@ class NewSource(BaseModel):
 class SourceInfo(BaseModel):
     """A source, and what has come from it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [SOURCE]})
+    model_config = example(SOURCE)
 
     id: str
     name: str
@@ -71,7 +72,7 @@ class SourceInfo(BaseModel):
 class SourceList(BaseModel):
     """Sources, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [SOURCE], "next_page_token": None}]})
+    model_config = example({"data": [SOURCE], "next_page_token": None})
 
     data: list[SourceInfo]
     next_page_token: str | None

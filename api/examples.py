@@ -1,6 +1,14 @@
-"""Requests as the documentation shows them."""
+"""Requests and answers as the documentation shows them."""
 
 from typing import Any
+
+from pydantic import ConfigDict
+
+
+def example(value: dict[str, Any]) -> ConfigDict:
+    """The configuration of a model that is documented by this value."""
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
 
 JOB_EXAMPLES: dict[str, Any] = {
     "prefix": {

@@ -4,10 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.answers import JOB_ID
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.jobs import found
 from api.problems import documented
 from api.reasons import reasons
@@ -42,7 +43,7 @@ class Reason(BaseModel):
 class Explanation(BaseModel):
     """Why a job waits, or what it does."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = example(_EXAMPLE)
 
     job_id: UUID
     state: JobState

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy import RowMapping
 
 from api import tokens
 from api.answers import JOB_ID, JobError, Time
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.idempotency import NewId
 from api.jobs import found
 from api.problems import documented, refused
@@ -72,7 +73,7 @@ class ExportRequest(Strict):
 class Export(BaseModel):
     """An export and how far it is."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXPORT]})
+    model_config = example(EXPORT)
 
     id: UUID
     job_id: UUID
@@ -92,7 +93,7 @@ class Export(BaseModel):
 class ExportList(BaseModel):
     """Exports, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [EXPORT], "next_page_token": None}]})
+    model_config = example({"data": [EXPORT], "next_page_token": None})
 
     data: list[Export]
     next_page_token: str | None

@@ -10,13 +10,14 @@ from typing import Annotated, Any, BinaryIO, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from sqlalchemy import RowMapping
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from api import facade
 from api.deps import GivenCaller, GivenServices, Services
+from api.examples import example
 from api.facade import FacadeRoute
 from api.idempotency import NewId
 from api.problems import refused
@@ -62,7 +63,7 @@ _FORM = {
 class File(BaseModel):
     """A file."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [FILE]})
+    model_config = example(FILE)
 
     id: str
     object: Literal["file"] = "file"
@@ -76,17 +77,13 @@ class File(BaseModel):
 class FileList(facade.Page):
     """Files."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "object": "list",
-                    "data": [FILE],
-                    "first_id": FILE["id"],
-                    "last_id": FILE["id"],
-                    "has_more": False,
-                }
-            ]
+    model_config = example(
+        {
+            "object": "list",
+            "data": [FILE],
+            "first_id": FILE["id"],
+            "last_id": FILE["id"],
+            "has_more": False,
         }
     )
 
@@ -96,9 +93,7 @@ class FileList(facade.Page):
 class FileDeleted(BaseModel):
     """What is left of a file."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"id": FILE["id"], "object": "file", "deleted": True}]}
-    )
+    model_config = example({"id": FILE["id"], "object": "file", "deleted": True})
 
     id: str
     object: Literal["file"] = "file"

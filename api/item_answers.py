@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers import JOB_ID, Time
+from api.examples import example
 from api.letter_answers import ATTEMPT, Attempt
 from ocrfleet.states import PageState
 
@@ -48,8 +49,8 @@ PAGE: dict[str, Any] = {
 }
 
 
-def _list(example: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [{"data": [example], "next_page_token": None}]})
+def _list(row: dict[str, Any]) -> ConfigDict:
+    return example({"data": [row], "next_page_token": None})
 
 
 class PageCounts(BaseModel):
@@ -67,7 +68,7 @@ class PageCounts(BaseModel):
 class Item(BaseModel):
     """An input of a job, and what its pages have come to."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ITEM]})
+    model_config = example(ITEM)
 
     id: str
     job_id: UUID
@@ -100,7 +101,7 @@ class ItemList(BaseModel):
 class ItemPage(BaseModel):
     """A page of an item."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [PAGE]})
+    model_config = example(PAGE)
 
     id: str
     number: int = Field(description="From 1; 0 stands for an item that could not be read at all.")
@@ -126,7 +127,7 @@ class ItemPageList(BaseModel):
 class ItemAttempt(Attempt):
     """One time that a page of the item was tried and failed."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"page_id": "120201", "page": 2, **ATTEMPT}]})
+    model_config = example({"page_id": "120201", "page": 2, **ATTEMPT})
 
     page_id: str
     page: int | None = Field(description="None: the input as a whole.")

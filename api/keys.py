@@ -5,12 +5,13 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
 from sqlalchemy import RowMapping
 
 from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.problems import documented
 from api.schemas import Strict, Text
 from ocrfleet.errors import Forbidden, NotFound
@@ -73,7 +74,7 @@ EXAMPLES: dict[str, Any] = {
 class ApiKey(BaseModel):
     """A key, without its secret."""
 
-    model_config = ConfigDict(json_schema_extra={"example": KEY})
+    model_config = example(KEY)
 
     id: str
     name: str
@@ -89,9 +90,7 @@ class ApiKey(BaseModel):
 class NewApiKey(ApiKey):
     """A key that was made just now."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": KEY | {"last_used_at": None, "key": "ocrk_3f9a1c7be204_5d2c9e…"}}
-    )
+    model_config = example(KEY | {"last_used_at": None, "key": "ocrk_3f9a1c7be204_5d2c9e…"})
 
     key: str = Field(description="Shown this once: only its hash is kept.")
 
@@ -99,7 +98,7 @@ class NewApiKey(ApiKey):
 class ApiKeyList(BaseModel):
     """Keys, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"data": [KEY], "next_page_token": None}})
+    model_config = example({"data": [KEY], "next_page_token": None})
 
     data: list[ApiKey]
     next_page_token: str | None

@@ -4,10 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.problems import documented
 from api.rates import Window
 from ocrfleet.store import quotas
@@ -34,7 +35,7 @@ class Limit(BaseModel):
 class Quota(BaseModel):
     """Work over a quota waits: its jobs say `quota: …` in `blocked_on`. Requests over theirs are refused (429)."""
 
-    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
+    model_config = example(_EXAMPLE)
 
     pages_per_day: Limit = Field(description="Pages that ended this UTC day, with a result or dead.")
     bytes_per_day: Limit = Field(description="Bytes of the objects that were read for them.")

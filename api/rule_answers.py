@@ -3,9 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.answers import JOB_ID, Time
+from api.examples import example
 
 _JOB: dict[str, Any] = {
     "task": "text",
@@ -46,7 +47,7 @@ RULE_EXAMPLES: dict[str, Any] = {
 class RuleInfo(BaseModel):
     """A rule, how its last listing went, and what it fills."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [RULE]})
+    model_config = example(RULE)
 
     id: str
     name: str
@@ -65,7 +66,7 @@ class RuleInfo(BaseModel):
 class RuleList(BaseModel):
     """Rules, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [RULE], "next_page_token": None}]})
+    model_config = example({"data": [RULE], "next_page_token": None})
 
     data: list[RuleInfo]
     next_page_token: str | None

@@ -4,11 +4,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.problems import documented
 from api.schemas import Strict
 from ocrfleet.errors import NotFound
@@ -64,7 +65,7 @@ class TenantChanges(TenantLimits):
 class Tenant(BaseModel):
     """A tenant with its limits."""
 
-    model_config = ConfigDict(json_schema_extra={"example": TENANT})
+    model_config = example(TENANT)
 
     id: UUID
     name: str
@@ -79,7 +80,7 @@ class Tenant(BaseModel):
 class TenantList(BaseModel):
     """Tenants by name."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"data": [TENANT], "next_page_token": None}})
+    model_config = example({"data": [TENANT], "next_page_token": None})
 
     data: list[Tenant]
     next_page_token: str | None

@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from api.answers import Time
+from api.examples import example
 from api.schemas import Strict, Text
 from ocrfleet.states import UploadState
 
@@ -36,10 +37,6 @@ NEW_UPLOAD: dict[str, Any] = UPLOAD | {
 }
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
 class UploadRequest(Strict):
     """An object to be put."""
 
@@ -53,7 +50,7 @@ class UploadRequest(Strict):
 class Part(BaseModel):
     """A part of an upload: PUT these bytes of the object, in order, to the URL."""
 
-    model_config = _example(PART)
+    model_config = example(PART)
 
     number: int
     bytes: int
@@ -64,7 +61,7 @@ class Part(BaseModel):
 class PartList(BaseModel):
     """Every part of an upload, each with a fresh URL."""
 
-    model_config = _example({"data": [PART]})
+    model_config = example({"data": [PART]})
 
     data: list[Part]
 
@@ -72,7 +69,7 @@ class PartList(BaseModel):
 class Upload(BaseModel):
     """An upload; `open` until its bytes are there and POST …/complete has said so."""
 
-    model_config = _example(UPLOAD)
+    model_config = example(UPLOAD)
 
     id: UUID
     state: UploadState
@@ -89,7 +86,7 @@ class Upload(BaseModel):
 class NewUpload(Upload):
     """With where to send the bytes: a form to POST with the bytes as its last field `file`, or parts to PUT."""
 
-    model_config = _example(NEW_UPLOAD)
+    model_config = example(NEW_UPLOAD)
 
     method: Literal["post", "parts"]
     url: str | None = None
@@ -100,7 +97,7 @@ class NewUpload(Upload):
 class UploadList(BaseModel):
     """Uploads, newest first."""
 
-    model_config = _example({"data": [UPLOAD], "next_page_token": None})
+    model_config = example({"data": [UPLOAD], "next_page_token": None})
 
     data: list[Upload]
     next_page_token: str | None

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy import RowMapping
 
 from api import scopes, tokens
 from api.deps import GivenCaller, GivenServices
+from api.examples import example
 from api.problems import documented, refused
 from api.schemas import Strict
 from ocrfleet.settings import Settings
@@ -74,13 +75,11 @@ class UsageRow(Used):
 class Usage(BaseModel):
     """Rows in the order of what they are grouped by, and the sum of all, on whichever page."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "data": [{**_SUMS, "job_id": None, "day": "2026-11-20", "tenant_id": None, "tenant": None}],
-                "total": _SUMS,
-                "next_page_token": None,
-            }
+    model_config = example(
+        {
+            "data": [{**_SUMS, "job_id": None, "day": "2026-11-20", "tenant_id": None, "tenant": None}],
+            "total": _SUMS,
+            "next_page_token": None,
         }
     )
 

@@ -3,9 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.answers import JOB_ID, Time
+from api.examples import example
 from ocrfleet.states import DeliveryState
 
 WEBHOOK_ID = "6f1c1f6e-2f6b-4b0c-9a51-0c8d1a3f5e77"
@@ -61,14 +62,10 @@ TEST: dict[str, Any] = {
 }
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
 class Webhook(BaseModel):
     """A receiver; its secret is told once, when it is made or rotated."""
 
-    model_config = _example(WEBHOOK)
+    model_config = example(WEBHOOK)
 
     id: UUID
     url: str
@@ -83,7 +80,7 @@ class Webhook(BaseModel):
 class WebhookSecret(Webhook):
     """A receiver with its secret, which is not shown again."""
 
-    model_config = _example(WEBHOOK | SECRET)
+    model_config = example(WEBHOOK | SECRET)
 
     secret: str
 
@@ -91,7 +88,7 @@ class WebhookSecret(Webhook):
 class WebhookList(BaseModel):
     """Webhooks, newest first."""
 
-    model_config = _example({"data": [WEBHOOK], "next_page_token": None})
+    model_config = example({"data": [WEBHOOK], "next_page_token": None})
 
     data: list[Webhook]
     next_page_token: str | None
@@ -100,7 +97,7 @@ class WebhookList(BaseModel):
 class Delivery(BaseModel):
     """A message for one receiver, and how it went the last time it was sent."""
 
-    model_config = _example(DELIVERY)
+    model_config = example(DELIVERY)
 
     id: str
     message_id: str = Field(description="The header `webhook-id`, the same however often it is sent.")
@@ -119,7 +116,7 @@ class Delivery(BaseModel):
 class DeliveryList(BaseModel):
     """Deliveries, newest first."""
 
-    model_config = _example({"data": [DELIVERY], "next_page_token": None})
+    model_config = example({"data": [DELIVERY], "next_page_token": None})
 
     data: list[Delivery]
     next_page_token: str | None
@@ -128,7 +125,7 @@ class DeliveryList(BaseModel):
 class Replayed(BaseModel):
     """How many deliveries are sent again."""
 
-    model_config = _example({"replayed": 17})
+    model_config = example({"replayed": 17})
 
     replayed: int
 
@@ -136,7 +133,7 @@ class Replayed(BaseModel):
 class Trial(BaseModel):
     """What the receiver said to a `webhook.test`."""
 
-    model_config = _example(TEST)
+    model_config = example(TEST)
 
     delivered: bool = Field(description="It answered 2xx.")
     message_id: str
