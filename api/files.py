@@ -186,7 +186,7 @@ def get_file(file_id: FileId, caller: GivenCaller, services: GivenServices) -> F
     responses={
         200: {
             "description": "The bytes, as they were sent or written.",
-            "content": {_JSONL: {"schema": {"type": "string"}, "example": '{"custom_id":"inv-17"}\n'}},
+            "content": {_JSONL: {"schema": {}, "example": '{"custom_id":"inv-17"}\n'}},
         },
         **facade.documented("not_found", "validation_failed", "input_access_denied", "storage_unavailable"),
     },

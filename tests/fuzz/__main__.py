@@ -9,7 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ocrfleet.embedded.fleet import Fleet
 from tests.fuzz.fuzzing import command, fleet, operations
+
+ALONE = ("examples", "coverage", "fuzzing")
+SEQUENCE = 500
+"""About the requests of one run of the phase `stateful`."""
 
 
 def main() -> int:
@@ -24,8 +29,16 @@ def main() -> int:
         Path(folder).chmod(0o711)
         with fleet(Path(folder)) as running:
             examples = max(1, given.cases // operations(running))
-            argv = command(running, Path(folder), examples=examples, seed=given.seed)
-            return subprocess.run(argv, cwd=folder, check=False).returncode
+            codes = [_run(running, Path(folder), examples, given.seed, ALONE)]
+            # One run of sequences ends where a repeated one takes another turn, as it may while others are at work.
+            seeds = range(given.seed, given.seed + max(1, given.cases // SEQUENCE))
+            codes += [_run(running, Path(folder), examples, seed, ("stateful",)) for seed in seeds]
+            return max(codes)
+
+
+def _run(running: Fleet, folder: Path, examples: int, seed: int, phases: tuple[str, ...]) -> int:
+    argv = command(running, folder, examples=examples, phases=phases, seed=seed)
+    return subprocess.run(argv, cwd=folder, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ def test_no_answer_is_a_failure_or_outside_the_document() -> None:
     with tempfile.TemporaryDirectory(prefix="ocrfleet-fuzz-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         with fleet(Path(folder)) as running:
-            argv = command(running, Path(folder), examples=1, phases=("examples", "fuzzing"))
-            found = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+            for phases, examples in ((("examples", "fuzzing"), 1), (("stateful",), 10)):
+                argv = command(running, Path(folder), examples=examples, phases=phases)
+                found = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
+                assert found.returncode == 0, found.stdout + found.stderr
