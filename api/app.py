@@ -40,6 +40,7 @@ from api import (
     usage,
     webhooks,
 )
+from api.access import Access
 from api.answers import Problem
 from api.caches import Callers, Recent, liveness, over_quota
 from api.deps import Services
@@ -49,7 +50,7 @@ from api.idempotency import Idempotency
 from api.images import body_limits
 from api.rates import Rates
 from api.schemas import OcrRequest
-from api.waiting import JobWatch
+from api.waiting import Followers, JobWatch
 from ocrfleet import blobs, db, presign
 from ocrfleet.outbound import Outbound
 from ocrfleet.settings import Settings
@@ -74,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
             blobs=blobs.connect(settings),
             broker=broker,
             watch=JobWatch(database),
+            followers=Followers(settings.followers, settings.followers_of_tenant),
             liveness=Recent(lambda: liveness(settings, database, blocked), _LIVENESS_AGE),
             callers=Callers(database),
             rates=Rates(broker),
@@ -128,6 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(Idempotency)
     app.add_middleware(ETags)
+    app.add_middleware(Access)
     app.add_middleware(Edge, limit=body_limits(settings))
     _complete_schema(app)
     return app

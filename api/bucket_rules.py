@@ -1,5 +1,6 @@
 """Bucket rules: which objects of a bucket are read unasked, and how."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -7,15 +8,17 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import Field, ValidationError
 from sqlalchemy import RowMapping
 
-from api import rules, schemas, tokens
+from api import buckets, rules, schemas, tokens
 from api.deps import GivenCaller, GivenServices, Services
 from api.event_sources import RowId, Slug
+from api.idempotency import NewId
 from api.problems import documented, refused
 from api.rule_answers import RULE, RULE_EXAMPLES, RuleInfo, RuleList
 from api.schemas import Bucket, Strict, Text
+from ocrfleet import inputs
 from ocrfleet.errors import FleetError, NotFound
+from ocrfleet.rights import OUR_PREFIXES, Rights, is_ours
 from ocrfleet.store import rules as store
-from ocrfleet.store.rolling import OUR_PREFIXES
 
 router = APIRouter(prefix="/v1/bucket-rules", tags=["bucket events"])
 
@@ -24,6 +27,7 @@ Rescan = Annotated[
     int, Field(ge=10, le=30 * 86400, strict=True, description="How often the prefix is listed.")
 ]
 _SHOWN: dict[str, Any] = {"content": {"application/json": {"example": RULE}}}
+_WEBHOOKS = "/job/webhook_ids"
 
 
 class RuleJob(schemas.Wanted):
@@ -72,7 +76,9 @@ class RuleChanges(Strict):
     summary="Make a rule",
     responses={
         201: _SHOWN,
-        **documented("validation_failed", "unknown_task", "prompt_too_long", "forbidden"),
+        **documented(
+            "validation_failed", "unknown_task", "prompt_too_long", "input_access_denied", "forbidden"
+        ),
     },
 )
 def create_bucket_rule(
@@ -80,22 +86,25 @@ def create_bucket_rule(
     caller: GivenCaller,
     services: GivenServices,
     response: Response,
+    new_id: NewId,
 ) -> RuleInfo:
     """Objects that are there already are taken too, by the first listing, which begins at once."""
-    bucket = body.bucket or services.settings.bucket
-    _check_place(services, bucket, body.prefix)
+    bucket, job = body.bucket or services.settings.bucket, _checked(services, body.job)
+    _check_place(buckets.rights_of(services, caller), bucket, body.prefix, job)
     new = store.NewRule(
         caller.tenant_id,
         body.name,
         bucket,
         body.prefix,
         body.suffix,
-        _checked(services, body.job),
+        job,
         body.enabled,
         body.rescan_seconds,
+        new_id,
     )
     try:
         with services.database.transaction() as session:
+            rules.check_webhooks(session, caller.tenant_id, body.job.webhook_ids, _WEBHOOKS)
             rule_id = store.create(session, new, actor=caller.key_id)
             row = store.get(session, caller.tenant_id, rule_id)
     except store.NameTaken as exc:
@@ -140,7 +149,14 @@ def get_bucket_rule(rule_id: RowId, caller: GivenCaller, services: GivenServices
     summary="Change a rule",
     responses={
         200: _SHOWN,
-        **documented("not_found", "validation_failed", "unknown_task", "prompt_too_long", "forbidden"),
+        **documented(
+            "not_found",
+            "validation_failed",
+            "unknown_task",
+            "prompt_too_long",
+            "input_access_denied",
+            "forbidden",
+        ),
     },
 )
 def change_bucket_rule(
@@ -160,7 +176,13 @@ def change_bucket_rule(
             rule = store.lock(session, caller.tenant_id, rule_id)
             if rule is None:
                 raise NotFound(f"There is no bucket rule {rule_id}.")
-            _check_place(services, rule["bucket"], changes.get("prefix", rule["prefix"]))
+            if changes.keys() & {"prefix", "job"}:
+                asked = {**rule, **changes}
+                held = buckets.rights_of(services, caller)
+                _check_place(held, rule["bucket"], asked["prefix"], asked["job"])
+            if "job" in changes:
+                changes["job"] = store.kept(changes["job"], rule["job"])
+                rules.check_webhooks(session, caller.tenant_id, body.job.webhook_ids, _WEBHOOKS)
             store.change(session, rule, changes, actor=caller.key_id)
             return _found(store.get(session, caller.tenant_id, rule_id), rule_id)
     except store.NameTaken as exc:
@@ -201,11 +223,14 @@ def _checked(services: Services, job: RuleJob) -> dict[str, Any]:
     return kept | {"options": options, "webhook_ids": [str(one) for one in job.webhook_ids]}
 
 
-def _check_place(services: Services, bucket: str, prefix: str) -> None:
-    """Refuse a rule that would take nothing."""
-    if bucket == services.settings.bucket and prefix.startswith(OUR_PREFIXES):
+def _check_place(rights: Rights, bucket: str, prefix: str, job: Mapping[str, Any]) -> None:
+    """Refuse a rule that would take nothing, or write where its tenant may not."""
+    if is_ours(bucket, prefix, rights.own):
         named = ", ".join(OUR_PREFIXES)
         raise refused(("/prefix", f"of the fleet's own bucket {named} are left out of every rule"))
+    given = {"type": "prefix", "bucket": bucket, "prefix": prefix}
+    inputs.check(given, rights)
+    buckets.check_output(rights, job.get("output") or {}, given, "/job/output/prefix")
 
 
 def _taken(name: str) -> FleetError:
@@ -220,7 +245,7 @@ def _found(row: RowMapping | None, rule_id: int) -> RuleInfo:
 
 def _view(row: RowMapping) -> RuleInfo:
     job: dict[str, Any] = dict(row["job"])
-    options: dict[str, Any] = dict(job.get("options") or {})
+    options: dict[str, Any] = store.disclosed(job)["options"]
     for name in ("fields", "output_schema"):
         if name in options:
             job[name] = options.pop(name)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from ocrfleet.db import Database
+from ocrfleet.errors import Unauthenticated
 from ocrfleet.settings import Settings
 from ocrfleet.store import dispatch, keys, quotas, tenants, workers
 from ocrfleet.store.quotas import Blocked
@@ -101,15 +102,18 @@ class Callers:
         self._used: dict[str, float] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
-    async def find(self, key: str) -> Caller | None:
-        """The caller whom the key stands for; asked anew aside, before what is known of it grows too old."""
+    async def find(self, key: str) -> Caller:
+        """The caller whom the key stands for; asked anew aside, before what is known of it grows too old.
+
+        Unauthenticated: the key stands for nobody.
+        """
         digest = hashlib.sha256(key.encode()).digest()
         caller = await self._find(key, digest)
-        if caller and time.monotonic() - self._used.get(caller.key_id, -_USED_EVERY) >= _USED_EVERY:
+        if time.monotonic() - self._used.get(caller.key_id, -_USED_EVERY) >= _USED_EVERY:
             self._note(caller.key_id)
         return caller
 
-    async def _find(self, key: str, digest: bytes) -> Caller | None:
+    async def _find(self, key: str, digest: bytes) -> Caller:
         held = self._known.get(digest)
         left = held[1] - time.monotonic() if held else 0.0
         if held is None or left <= 0:
@@ -135,12 +139,13 @@ class Callers:
         with suppress(SQLAlchemyError):
             await run_in_threadpool(touch)
 
-    async def _renew(self, key: str, digest: bytes) -> Caller | None:
+    async def _renew(self, key: str, digest: bytes) -> Caller:
         now = time.monotonic()
-        caller = await run_in_threadpool(self._ask, key)
-        if caller is None:
+        try:
+            caller = await run_in_threadpool(self._ask, key)
+        except Unauthenticated:
             self._known.pop(digest, None)
-            return None
+            raise
         if len(self._known) >= self._size:
             self._known.clear()
         self._known[digest] = caller, now + self._seconds
@@ -148,11 +153,11 @@ class Callers:
 
     async def _renew_aside(self, key: str, digest: bytes) -> None:
         try:
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, Unauthenticated):
                 await self._renew(key, digest)
         finally:
             self._renewing.pop(digest, None)
 
-    def _ask(self, key: str) -> Caller | None:
+    def _ask(self, key: str) -> Caller:
         with self._database.transaction() as session:
             return tenants.authenticate(session, key)

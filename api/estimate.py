@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from api.deps import Services
 from api.examples import example
 from ocrfleet.inputs import permitted, read
+from ocrfleet.rights import Rights
 from ocrfleet.store import lanes, workers
 from ocrfleet.store.expansion import Expansion, NewItem
 
@@ -75,18 +76,18 @@ class Estimate(BaseModel):
 
 
 def estimate(
-    services: Services, tenant_id: UUID, given: dict[str, Any], options: dict[str, Any], task: str
+    services: Services, rights: Rights, given: dict[str, Any], options: dict[str, Any], task: str
 ) -> Estimate:
     """Read the input for at most `SECONDS` and `validate_max_items`; errors of the input as a whole are raised."""
     seen = to_count = invalid = 0
     faults: list[ItemFault] = []
     part: float | None = None
     complete, until = False, time.monotonic() + SECONDS
-    expansion = Expansion(UUID(int=0), given, options, {}, task, tenant_id=tenant_id)
+    expansion = Expansion(UUID(int=0), given, options, {}, task, tenant_id=rights.tenant_id)
     limit = services.settings.validate_max_items
     with closing(read(services.blobs, expansion, _CHUNK)) as chunks:
         for chunk in chunks:
-            items = permitted(chunk.items, expansion, services.settings.bucket)
+            items = permitted(chunk.items, expansion, rights)
             broken = [item for item in items if item.error is not None]
             seen += len(items)
             to_count += sum(item.countable for item in items)

@@ -10,6 +10,7 @@ from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
 from api.examples import example
+from api.idempotency import NewId
 from api.problems import documented, refused
 from api.schemas import Strict
 from ocrfleet.errors import NotFound
@@ -85,11 +86,13 @@ class SourceList(BaseModel):
     responses=documented("validation_failed", "file_too_large", "forbidden"),
 )
 def create_event_source(
-    body: SourceRequest, caller: GivenCaller, services: GivenServices, response: Response
+    body: SourceRequest, caller: GivenCaller, services: GivenServices, response: Response, new_id: NewId
 ) -> NewSource:
     """The answer has the token, of which only the SHA-256 is kept."""
     with services.database.transaction() as session:
-        made = events.create_source(session, caller.tenant_id, body.name, actor=caller.key_id)
+        made = events.create_source(
+            session, caller.tenant_id, body.name, actor=caller.key_id, request_id=new_id
+        )
     if made is None:
         raise refused(("/name", f"{body.name!r} is the name of another source"))
     row, token = made

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy import RowMapping
 
-from api import tokens
+from api import buckets, tokens
 from api.answers import JOB_ID, JobError, Time
 from api.deps import GivenCaller, GivenServices
 from api.examples import example
@@ -103,7 +103,10 @@ class ExportList(BaseModel):
     "/jobs/{job_id}/exports",
     status_code=202,
     summary="Write a job's results to a bucket",
-    responses={202: _LOCATION, **documented("not_found", "validation_failed", "job_state_conflict")},
+    responses={
+        202: _LOCATION,
+        **documented("not_found", "validation_failed", "job_state_conflict", "input_access_denied"),
+    },
 )
 def create_export(
     job_id: UUID,
@@ -114,15 +117,13 @@ def create_export(
     new_id: NewId,
 ) -> Export:
     """One file for each input, then `manifest.jsonl`, and `_SUCCESS` at last. While it runs the same is made once only."""
-    asked = NewExport(
-        job_id,
-        body.format,
-        body.bucket or services.settings.bucket,
-        f"exports/{job_id}/{body.format}/" if body.prefix is None else body.prefix,
-        body.partial,
-    )
+    bucket = body.bucket or services.settings.bucket
+    prefix = f"exports/{job_id}/{body.format}/" if body.prefix is None else body.prefix
+    asked = NewExport(job_id, body.format, bucket, prefix, body.partial)
     with services.database.transaction() as session:
         found(jobs.get(session, caller.tenant_id, job_id), job_id)
+        rights = buckets.rights_of(services, caller, job_id)
+        buckets.check_written(rights, bucket, prefix, "/prefix")
         if body.format in NEED_REGIONS and exports.lacks_regions(session, job_id):
             detail = (
                 f"{body.format} needs the places of the words, and the job's results have no regions; "

@@ -21,6 +21,7 @@ from ocrfleet.errors import (
     ValidationFailed,
 )
 
+PATHS = ("/v1/files", "/v1/batches")
 _PASSED_ON = ("WWW-Authenticate", "Retry-After")
 
 
@@ -61,12 +62,19 @@ class FacadeRoute(APIRoute):
                 error = exc
             except RequestValidationError as exc:
                 error = problems.invalid(exc.errors(), exc.body)
+            except UnicodeEncodeError as exc:
+                error = problems.unstorable(exc)
             except HTTPException as exc:  # a body that cannot be parsed
                 cause = exc.__cause__
                 error = cause if isinstance(cause, FleetError) else ValidationFailed(str(exc.detail))
             return _failure(error, request.state.request_id)
 
         return handled
+
+
+def response(path: str, error: FleetError, request_id: str) -> Response:
+    """The error as who asks for this path expects it, where no route has been found yet."""
+    return (_failure if path.startswith(PATHS) else problems.response)(error, request_id)
 
 
 def _failure(error: FleetError, request_id: str) -> Response:

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.deps import Services
-from ocrfleet.errors import AnswerNotKept, FleetError, IdempotencyInFlight, IdempotencyMismatch
+from ocrfleet.errors import FleetError, IdempotencyInFlight, IdempotencyMismatch
 from ocrfleet.store import idempotency
 from ocrfleet.store.idempotency import Claim, Kept
 from ocrfleet.store.tenants import Caller
@@ -77,9 +77,9 @@ class Idempotency:
             return
         headers = Headers(scope=scope)
         services: Services = scope["state"]["services"]
-        caller = await _caller(services, headers) if HEADER in headers else None
-        if caller is None:
-            # Without a key there is nothing to do; a stranger is refused further in.
+        caller: Caller | None = scope["state"].get("caller")
+        if HEADER not in headers or caller is None:
+            # There is nothing to do without a key, nor for what is no route: others were refused before.
             await self._app(scope, receive, send)
             return
         try:
@@ -109,11 +109,6 @@ class Idempotency:
             await run_in_threadpool(_settle, services, found, answer)
         for message in answer.messages:
             await send(message)
-
-
-async def _caller(services: Services, headers: Headers) -> Caller | None:
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
-    return await services.callers.find(token.strip()) if scheme.lower() == "bearer" else None
 
 
 def _key(given: str) -> str:
@@ -239,7 +234,8 @@ def _settle(services: Services, held: Claim, answer: _Answer) -> None:
     try:
         with services.database.transaction() as session:
             if answer.status >= 500 or answer.status in _NOT_KEPT:
-                idempotency.give_back(session, held)
+                # A refusal comes before anything is made; a failure may have come after a commit.
+                idempotency.give_back(session, held, made_nothing=answer.status < 500)
             else:
                 idempotency.keep(session, held, answer.status, answer.headers, answer.body)
     except SQLAlchemyError as exc:
@@ -256,10 +252,8 @@ def _known(kept: Kept, digest: bytes) -> Response:
     if kept.status is None:
         raise IdempotencyInFlight("The first request is still being answered.", retry_after=_BUSY)
     if kept.body is None:
-        where = f" What it made is at {kept.headers['location']}." if "location" in kept.headers else ""
-        raise AnswerNotKept(
-            f"The request was carried out, and its answer had a secret that is shown once.{where} If you have not got "
-            "it, delete what was made or have its secret replaced."
+        raise idempotency.told_once(
+            f"what is at {kept.headers['location']}" if "location" in kept.headers else "it"
         )
     response = Response(kept.body, kept.status)
     for name, value in kept.headers.items():

@@ -12,6 +12,7 @@ from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
 from api.examples import example
+from api.idempotency import NewId
 from api.problems import documented
 from api.schemas import Strict, Text
 from ocrfleet.errors import Forbidden, NotFound
@@ -43,7 +44,8 @@ class KeyRequest(Strict):
         description="Never more than your own key has; default: read, submit and operate, as far as yours has them.",
     )
     expires_at: Annotated[AwareDatetime, AfterValidator(_ahead)] | None = Field(
-        None, description="Default: never."
+        None,
+        description="Never later than your own key's end, which is the default; never, where yours has none.",
     )
     tenant_id: UUID | None = Field(None, description="Another tenant's key; needs the scope `fleet`.")
 
@@ -118,10 +120,12 @@ def create_api_key(
     caller: GivenCaller,
     services: GivenServices,
     response: Response,
+    new_id: NewId,
 ) -> NewApiKey:
     """The answer has the key itself, which is not kept and not shown again."""
     wanted = [str(scope) for scope in body.scopes or _DEFAULT if body.scopes or scope in caller.scopes]
     _check(caller, wanted, body.tenant_id)
+    expires_at = _end(caller, body.expires_at)
     with services.database.transaction() as session:
         key, row = keys.create(
             session,
@@ -129,7 +133,8 @@ def create_api_key(
             caller.key_id,
             name=body.name,
             scopes=wanted,
-            expires_at=body.expires_at,
+            expires_at=expires_at,
+            request_id=new_id,
         )
     response.headers["Location"] = f"{router.prefix}/{row['id']}"
     response.headers["Cache-Control"] = "no-store"
@@ -144,6 +149,15 @@ def _check(caller: Caller, wanted: list[str], tenant_id: UUID | None) -> None:
     if missing or not wanted:
         detail = f"Your key has {', '.join(caller.scopes)}; it cannot give {', '.join(missing) or 'any of that'} on."
         raise Forbidden(detail, needed=missing, scopes=list(caller.scopes))
+
+
+def _end(caller: Caller, wanted: datetime | None) -> datetime | None:
+    """Nor for longer than he has it."""
+    own = caller.expires_at
+    if own and wanted and wanted > own:
+        detail = f"Your key expires at {own.astimezone(UTC).isoformat()}; it cannot give a key until {wanted.isoformat()}."
+        raise Forbidden(detail, limit=own, actual=wanted)
+    return wanted or own
 
 
 @router.get("", summary="List keys, newest first", responses=documented("validation_failed"))

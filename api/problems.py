@@ -15,6 +15,7 @@ from ocrfleet.errors import BY_CODE, FleetError, NotFound, Unauthenticated, Vali
 
 MEDIA_TYPE = "application/problem+json"
 _MOST_FAULTS = 100
+_SURROGATES = "surrogates not allowed"
 _LIMITS = ("max_length", "min_length", "le", "ge", "lt", "gt")
 
 
@@ -28,7 +29,7 @@ def response(error: FleetError, request_id: str, status: int | None = None) -> R
         "status": status,
         "detail": error.detail,
         "code": error.code,
-        "next_step": next_step(error.code),
+        "next_step": error.extra.get("next_step") or next_step(error.code),
         "retryable": error.retryable,
         "request_id": request_id,
     }
@@ -45,6 +46,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(UnicodeEncodeError, _unstorable_error)
 
 
 def _fleet_error(request: Request, exc: Exception) -> Response:
@@ -69,6 +71,17 @@ def _validation_error(request: Request, exc: Exception) -> Response:
     return response(invalid(fault.errors(), fault.body), request.state.request_id)
 
 
+def _unstorable_error(request: Request, exc: Exception) -> Response:
+    return response(unstorable(cast("UnicodeEncodeError", exc)), request.state.request_id)
+
+
+def unstorable(exc: UnicodeEncodeError) -> ValidationFailed:
+    """What becomes of half a surrogate pair where no model names a text, as in a member's name; other errors are raised."""
+    if exc.reason != _SURROGATES:
+        raise exc
+    return refused(("", f"must not contain half of a surrogate pair: {exc.object[:100]!r}"))
+
+
 def invalid(errors: Sequence[Any], body: object) -> ValidationFailed:
     """Pydantic's errors, each with its place in the request, the limit and the actual value."""
     return refused(*((_pointer(fault["loc"], body), _detail(fault)) for fault in errors))
@@ -78,8 +91,13 @@ def refused(*faults: tuple[str, str], **extra: Any) -> ValidationFailed:
     """An error that names its faults as (pointer, detail)."""
     pointer, detail = faults[0]
     more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-    listed = [{"pointer": where, "detail": what} for where, what in faults[:_MOST_FAULTS]]
-    return ValidationFailed(f"{pointer or 'The body'}: {detail}{more}", errors=listed, **extra)
+    listed = [{"pointer": _plain(where), "detail": _plain(what)} for where, what in faults[:_MOST_FAULTS]]
+    return ValidationFailed(_plain(f"{pointer or 'The body'}: {detail}{more}"), errors=listed, **extra)
+
+
+def _plain(text: str) -> str:
+    """What a caller has said as JSON may have it."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _detail(fault: Mapping[str, Any]) -> str:

@@ -1,16 +1,20 @@
 """What the caller's tenant may use, and what is left of it."""
 
-from datetime import timedelta
+import math
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from api.answers import Time
+from api.caches import Liveness
 from api.deps import GivenCaller, GivenServices
 from api.examples import example
 from api.problems import documented
 from api.rates import Window
+from ocrfleet.errors import RateLimited
 from ocrfleet.store import quotas
 
 router = APIRouter(prefix="/v1/quota", tags=["access"])
@@ -59,6 +63,21 @@ def get_quota(request: Request, caller: GivenCaller, services: GivenServices) ->
             row["at"] + timedelta(seconds=window.reset) if window else None,
         ),
     )
+
+
+def check_day(live: Liveness, tenant_id: UUID) -> None:
+    """Raise RateLimited while a daily quota of the tenant's is used up, as it was known some three seconds ago."""
+    blocked = live.blocked.get(tenant_id)
+    day = blocked.day if blocked else None
+    seconds = math.ceil((day.resets_at - datetime.now(UTC)).total_seconds()) if day else 0
+    # What was known before midnight says nothing of the new day.
+    if day is None or seconds <= 0:
+        return
+    detail = (
+        f"Your tenant's quota {day.name} is {day.limit}, and {day.used} are used; it starts anew at "
+        f"{day.resets_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}."
+    )
+    raise RateLimited(detail, quota=day.name, limit=day.limit, actual=day.used, retry_after=seconds)
 
 
 def _limit(limit: int | None, used: int | None, resets_at: Any) -> Limit:  # noqa: ANN401 (a column)

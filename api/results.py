@@ -1,6 +1,6 @@
 """The stream of a job's results, while it runs."""
 
-import asyncio
+import time
 import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -11,25 +11,27 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from api import answers
 from api.deps import GivenCaller, GivenServices
 from api.jobs import find_job
 from api.problems import documented
 from api.schemas import Name, Text
+from api.waiting import Followers, JobWatch
 from ocrfleet.db import Database
 from ocrfleet.store import jobs, outcomes
+from ocrfleet.store.jobs import Standing
 from ocrfleet.store.outcomes import ResultFilter
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 MEDIA_TYPE = "application/x-ndjson"
 _CHUNK = 1000
-_POLL = 0.5
 _LEVEL = 3
 """Of gzip: four fifths of what the highest saves, in a fifth of its time."""
-_SILENCE = 20
-"""Polls without a result after which an empty line shows both sides that the connection lives."""
+_SILENCE = 10.0
+"""Seconds without a result after which an empty line shows both sides that the connection lives."""
 _LINES = (answers.RESULT, answers.DEAD, {"_end": True, "cursor": "42"})
 _EXAMPLE = "".join(orjson.dumps(line).decode() + "\n" for line in _LINES)
 
@@ -44,7 +46,7 @@ _EXAMPLE = "".join(orjson.dumps(line).decode() + "\n" for line in _LINES)
             # One line alone is JSON as well, so that the body as a whole has no one type.
             "content": {MEDIA_TYPE: {"schema": {}, "example": _EXAMPLE}},
         },
-        **documented("not_found", "validation_failed"),
+        **documented("not_found", "validation_failed", "no_capacity"),
     },
 )
 async def get_results(
@@ -71,17 +73,33 @@ async def get_results(
 ) -> StreamingResponse:
     """A stream that breaks before `_end` is resumed from the `seq` of its last whole line; nothing is skipped.
 
-    It is compressed for who accepts gzip. A filter leaves the cursor behind all that was looked at.
+    It is compressed for who accepts gzip. A filter leaves the cursor behind all that was looked at. Too many streams
+    that follow, your tenant's or everybody's, are refused.
     """
     await run_in_threadpool(find_job, services, caller, job_id)
     zipped = _accepts_gzip(accept_encoding)
-    reader = _Reader(
+    reader = Reader(
         services.database, job_id, ResultFilter(state, code, custom_id), _Gzip() if zipped else None
     )
     headers = {"Vary": "Accept-Encoding", **({"Content-Encoding": "gzip"} if zipped else {})}
-    return StreamingResponse(
-        _stream(reader, int(cursor), limit, follow=follow), media_type=MEDIA_TYPE, headers=headers
-    )
+    watch = services.watch if follow else None
+    lines = stream_lines(reader, int(cursor), limit, watch)
+    if watch is None:
+        return StreamingResponse(lines, media_type=MEDIA_TYPE, headers=headers)
+    answer = _Followed(lines, media_type=MEDIA_TYPE, headers=headers)
+    answer.followers, answer.tenant_id = services.followers, caller.tenant_id
+    return answer
+
+
+class _Followed(StreamingResponse):
+    """Has its place from before its first byte until it ends, however it does."""
+
+    followers: Followers
+    tenant_id: UUID
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.followers.one_more(self.tenant_id):
+            await super().__call__(scope, receive, send)
 
 
 class _Gzip:
@@ -96,11 +114,11 @@ class _Gzip:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Read:
     """What one look at the results has found."""
 
-    ended: bool
-    """The job had ended before: nothing comes after what is here."""
+    job: Standing
+    """As it was before: nothing comes after what is here if it had ended."""
     lines: int
     data: bytes
     """As it is sent; of no lines an empty one, which shows both sides that the connection lives."""
@@ -109,7 +127,7 @@ class _Read:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class Reader:
     """Blocking; compresses on the thread that reads."""
 
     database: Database
@@ -117,26 +135,28 @@ class _Reader:
     which: ResultFilter
     gzip: _Gzip | None
 
-    def read(self, seq: int, limit: int) -> _Read | None:
-        """Whether the job had ended, then the next results (so that none can come between), and how far they go.
+    def read(self, seq: int, limit: int) -> Read | None:
+        """How the job stood, then the next results (so that none can come between), and how far they go.
 
         None for a job that is deleted: asked last, since its results are taken away from then on.
         """
         with self.database.transaction() as session:
-            ended = bool(jobs.ended(session, [self.job_id]))
+            job = next(iter(jobs.standing(session, [self.job_id])), Standing(self.job_id, True, ""))  # noqa: FBT003
             lines, reached = outcomes.chosen(session, self.job_id, seq, limit, self.which)
             if not jobs.is_there(session, self.job_id):
                 return None
-        return _Read(
-            ended, len(lines), self.packed(b"".join(lines)) if lines else b"", reached, reached > seq
-        )
+        data = self.packed(b"".join(lines)) if lines else b""
+        return Read(job, len(lines), data, reached, reached > seq)
 
     def packed(self, data: bytes, *, last: bool = False) -> bytes:
         return data if self.gzip is None else self.gzip.pack(data, last=last)
 
 
-async def _stream(reader: _Reader, seq: int, limit: int | None, *, follow: bool) -> AsyncGenerator[bytes]:
-    left, silent = limit, 0
+async def stream_lines(
+    reader: Reader, seq: int, limit: int | None, watch: JobWatch | None
+) -> AsyncGenerator[bytes]:
+    """The lines there are; with a `watch` those too that come until the job ends."""
+    left, spoke = limit, time.monotonic()
     while left != 0:
         wanted = min(_CHUNK, _CHUNK if left is None else left)
         found = await run_in_threadpool(reader.read, seq, wanted)
@@ -145,15 +165,13 @@ async def _stream(reader: _Reader, seq: int, limit: int | None, *, follow: bool)
             return
         seq = found.seq
         left = None if left is None else left - found.lines
-        silent = 0 if found.lines else silent + 1
-        if found.lines:
-            yield found.data
-        elif silent % _SILENCE == 0:
-            yield reader.packed(b"\n")
+        if found.lines or time.monotonic() - spoke >= _SILENCE:
+            yield found.data or reader.packed(b"\n")
+            spoke = time.monotonic()
         if not found.moved:
-            if found.ended or not follow:
+            if found.job.ended or watch is None:
                 break
-            await asyncio.sleep(_POLL)
+            await watch.changed(found.job.id, found.job.version, _SILENCE)
     yield reader.packed(orjson.dumps({"_end": True, "cursor": str(seq)}) + b"\n", last=True)
 
 

@@ -15,17 +15,12 @@ from pydantic import (
     Tag,
 )
 
+from ocrfleet.texts import Text as Text
+
 MAX_KEY_BYTES = 1024
 MAX_FIELDS, MAX_FIELD = 100, 256
 MAX_LABELS = 16
 MAX_DEADLINE = timedelta(days=366)
-
-
-def _storable(value: str) -> str:
-    if "\0" in value:
-        msg = "must not contain NUL characters"
-        raise ValueError(msg)
-    return value
 
 
 def _key(value: str) -> str:
@@ -52,7 +47,6 @@ def _ahead(value: datetime) -> datetime:
     return value
 
 
-Text = Annotated[str, AfterValidator(_storable)]
 Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$")]
 Key = Annotated[Text, Field(min_length=1), AfterValidator(_key)]
 Glob = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_KEY_BYTES)]

@@ -74,24 +74,27 @@ TABLE: Mapping[str, Mapping[str, Scope | None]] = {
     "/livez": {"GET": OPEN},
     "/readyz": {"GET": OPEN},
 }
-_PARAMETER = re.compile(r"\{[^}]*\}")
+_ROUTES = [
+    (method, re.compile(re.escape(path).replace(r"\{\}", "[^/]+")), scope)
+    for path, methods in TABLE.items()
+    for method, scope in methods.items()
+]
 
 
 def is_known(method: str, path: str) -> bool:
-    """Whether the table has the route; `path` is its template."""
-    return method in TABLE.get(_PARAMETER.sub("{}", path), ())
+    """Whether the table has the route of a path, or of a path's template."""
+    return any(method == known and pattern.fullmatch(path) for known, pattern, _ in _ROUTES)
 
 
 def needed(method: str, path: str) -> Scope | None:
-    """The scope of a route. One that somebody forgot is closed to all but those who may do everything."""
-    if method == "HEAD":
-        method = "GET"
-    return TABLE[_PARAMETER.sub("{}", path)][method] if is_known(method, path) else FLEET
+    """The scope of the path's route. A route that somebody forgot has none, and is given no caller: it is closed."""
+    found = (scope for known, pattern, scope in _ROUTES if method == known and pattern.fullmatch(path))
+    return next(found, OPEN)
 
 
-def check(caller: Caller, scope: Scope | None) -> None:
+def check(caller: Caller, scope: Scope) -> None:
     """Raise Forbidden if the caller's key lacks the scope."""
-    if scope is not None and scope not in caller.scopes:
+    if scope not in caller.scopes:
         has = ", ".join(caller.scopes) or "none"
         detail = (
             f"This needs a key with the scope `{scope}`; yours has: {has}. `ocrfleet keys create` makes one."

@@ -4,15 +4,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from api import tokens
 from api.answers import Time
 from api.deps import GivenCaller, GivenServices
 from api.examples import example
+from api.idempotency import NewId
 from api.problems import documented
-from api.schemas import Strict
+from api.schemas import Strict, Text
 from ocrfleet.errors import NotFound
+from ocrfleet.rights import MAX_RIGHTS, misnamed
 from ocrfleet.store import tenants
 
 router = APIRouter(prefix="/v1/tenants", tags=["access"])
@@ -32,8 +34,15 @@ TENANT: dict[str, Any] = {
     "bytes_per_day": None,
     "jobs_open": 20,
     "requests_per_minute": 600,
+    "buckets": ["scans", "archive/2026/"],
     "created_at": "2026-11-20T18:00:00Z",
 }
+
+
+def _right(value: str) -> str:
+    if fault := misnamed(value):
+        raise ValueError(fault)
+    return value
 
 
 class TenantLimits(Strict):
@@ -47,6 +56,12 @@ class TenantLimits(Strict):
         None, ge=1, le=2**31 - 1, strict=True, description="Unfinished jobs that go on at once."
     )
     requests_per_minute: int | None = Field(None, ge=1, le=2**31 - 1, strict=True)
+    buckets: list[Annotated[Text, AfterValidator(_right)]] | None = Field(
+        None,
+        max_length=MAX_RIGHTS,
+        description="What it may read and write: `bucket`, or `bucket/prefix` of which every key may have that begins so. "
+        "Null: every bucket. Its uploads and its exports' default place are its own whatever stands here.",
+    )
 
 
 class TenantRequest(TenantLimits):
@@ -74,6 +89,7 @@ class Tenant(BaseModel):
     bytes_per_day: int | None
     jobs_open: int | None
     requests_per_minute: int | None
+    buckets: list[str] | None
     created_at: Time
 
 
@@ -93,10 +109,14 @@ NEW: dict[str, Any] = {
     }
 }
 CHANGES: dict[str, Any] = {
+    "buckets": {
+        "summary": "One bucket, and a year of another",
+        "value": {"buckets": ["scans", "archive/2026/"]},
+    },
     "more": {
         "summary": "More pages a day, any number of jobs",
         "value": {"pages_per_day": 1000000, "jobs_open": None},
-    }
+    },
 }
 
 
@@ -114,12 +134,21 @@ def create_tenant(
     caller: GivenCaller,
     services: GivenServices,
     response: Response,
+    new_id: NewId,
 ) -> Tenant:
     """Its first key is made by POST /v1/api-keys with its `tenant_id`. 409 where the name is taken."""
     limits = body.model_dump(include=set(tenants.LIMITS))
     with services.database.transaction() as session:
         by = caller.tenant_id, caller.key_id
-        tenant_id = tenants.create(session, body.name, weight=body.weight, limits=limits, by=by)
+        tenant_id = tenants.create(
+            session,
+            body.name,
+            weight=body.weight,
+            limits=limits,
+            buckets=body.buckets,
+            by=by,
+            tenant_id=new_id,
+        )
         row = tenants.get(session, tenant_id)
     response.headers["Location"] = f"{router.prefix}/{tenant_id}"
     return Tenant.model_validate(dict(row or {}))
@@ -162,7 +191,7 @@ def change_tenant(
     caller: GivenCaller,
     services: GivenServices,
 ) -> Tenant:
-    """Quotas and weight hold from the next second on, the rate of requests within five."""
+    """Quotas and weight hold from the next second on, the rate of requests and buckets within five."""
     changes = body.model_dump(exclude_unset=True)
     with services.database.transaction() as session:
         row = tenants.change(session, tenant_id, changes, by=(caller.tenant_id, caller.key_id))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import orjson
 
 from api.problems import refused
+from ocrfleet.texts import storable
 
 T = TypeVar("T")
 
@@ -31,8 +32,8 @@ def _storable(part: T) -> T:
     """The record has neither larger numbers nor such texts, nor times without their zone."""
     if isinstance(part, int) and abs(part) >= 2**63:
         raise ValueError(part)
-    if isinstance(part, str) and "\0" in part:
-        raise ValueError(part)
+    if isinstance(part, str):
+        storable(part)
     if isinstance(part, datetime) and part.tzinfo is None:
         raise ValueError(part)
     return part

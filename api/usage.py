@@ -66,7 +66,9 @@ class Used(BaseModel):
 class UsageRow(Used):
     """The sums of one job, day or tenant; the other two are null."""
 
-    job_id: UUID | None = None
+    job_id: UUID | None = Field(
+        None, description="Null by job: all pages that were read one by one (POST /v1/ocr)."
+    )
     day: date | None = None
     tenant_id: UUID | None = None
     tenant: str | None = None
@@ -126,7 +128,9 @@ def _days(query: UsageQuery) -> tuple[date, date]:
 def _named(group: Group, row: RowMapping) -> dict[str, Any]:
     if group == "tenant":
         return {"tenant": row["key"], "tenant_id": row["tenant_id"]}
-    return {"job_id" if group == "job" else "day": row["key"]}
+    if group == "job":
+        return {"job_id": None if row["key"] == usage.NO_JOB else row["key"]}
+    return {"day": row["key"]}
 
 
 def _sums(row: RowMapping, settings: Settings) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Waiting for jobs: many requests, one LISTEN connection, no thread and no transaction."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,10 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from ocrfleet.db import Database
+from ocrfleet.errors import NoCapacity, RateLimited
 from ocrfleet.store import jobs, notify
 from ocrfleet.store.jobs import Standing
 
 log = structlog.get_logger()
+_FULL = 5
+"""Seconds after which to ask again for a place."""
 
 
 @dataclass(eq=False, slots=True)
@@ -23,6 +26,32 @@ class _Waiter:
     seen: str | None
     """The version that it knows of, where another one is news; None: it waits for the end alone."""
     event: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Followers:
+    """Places for streams that stay open: so many in this process, and so many of one tenant."""
+
+    def __init__(self, most: int, of_tenant: int) -> None:
+        self._most = most
+        self._of_tenant = of_tenant
+        self._open: Counter[UUID] = Counter()
+
+    @contextmanager
+    def one_more(self, tenant_id: UUID) -> Generator[None]:
+        """Hold a place; RateLimited where the tenant has all of its, NoCapacity where there is none."""
+        if (has := self._open[tenant_id]) >= self._of_tenant:
+            detail = f"Your tenant follows {has} streams of results here, and may follow {self._of_tenant}."
+            raise RateLimited(detail, limit=self._of_tenant, actual=has, retry_after=_FULL)
+        if (there := self._open.total()) >= self._most:
+            detail = f"This process follows {there} streams of results, as many as it takes."
+            raise NoCapacity(detail, limit=self._most, actual=there, retry_after=_FULL)
+        self._open[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._open[tenant_id] -= 1
+            if not self._open[tenant_id]:
+                del self._open[tenant_id]
 
 
 class JobWatch:

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from api import tokens
 from api import webhook_answers as answers
 from api.deps import GivenCaller, GivenServices, Services
+from api.idempotency import NewId
 from api.problems import documented, refused
 from api.schemas import Name, Strict, Text
 from ocrfleet.outbound import UrlRefused
@@ -92,19 +93,24 @@ async def create_webhook(
     caller: GivenCaller,
     services: GivenServices,
     response: Response,
+    new_id: NewId,
 ) -> answers.WebhookSecret:
     """The answer shows its secret, once: with it the receiver verifies what it is sent (docs/webhooks.md)."""
     await _check_url(services, body.url)
 
     def create() -> RowMapping:
         with services.database.transaction() as session:
-            if (has := webhooks.count(session, caller.tenant_id)) >= MOST:
+            has = webhooks.count(session, caller.tenant_id)
+            if made := webhooks.find(session, caller.tenant_id, new_id):
+                return made
+            if has >= MOST:
                 raise refused(("", f"a tenant has at most {MOST} webhooks"), limit=MOST, actual=has)
             new = NewWebhook(body.url, body.description, body.events)
-            return webhooks.create(session, caller.tenant_id, new, actor=caller.key_id)
+            return webhooks.create(session, caller.tenant_id, new, actor=caller.key_id, webhook_id=new_id)
 
     row = await run_in_threadpool(create)
     response.headers["Location"] = f"{router.prefix}/{row['id']}"
+    response.headers["Cache-Control"] = "no-store"
     return answers.WebhookSecret(**row)
 
 
@@ -166,11 +172,12 @@ def delete_webhook(webhook_id: UUID, caller: GivenCaller, services: GivenService
 
 @router.post("/{webhook_id}/rotate-secret", summary="Give it a new secret", responses=_NOT_FOUND)
 def rotate_webhook_secret(
-    webhook_id: UUID, caller: GivenCaller, services: GivenServices
+    webhook_id: UUID, caller: GivenCaller, services: GivenServices, response: Response
 ) -> answers.WebhookSecret:
     """For 24 hours each message is signed by the old one too."""
     with services.database.transaction() as session:
         row = webhooks.rotate(session, caller.tenant_id, webhook_id, actor=caller.key_id)
+    response.headers["Cache-Control"] = "no-store"
     return answers.WebhookSecret(**row)
 
 

@@ -4,9 +4,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ocrfleet.client import ApiError, AsyncClient, AsyncJobHandle, Client, JobHandle, UnreachableError
+    from ocrfleet.client import (
+        ApiError,
+        AsyncClient,
+        AsyncJobHandle,
+        Client,
+        JobHandle,
+        StoreError,
+        UnreachableError,
+    )
 
-__all__ = ["ApiError", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle", "UnreachableError"]
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Client",
+    "JobHandle",
+    "StoreError",
+    "UnreachableError",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -58,6 +58,15 @@ CALLS = {
     "start_failed": "run `ocrfleet doctor`",
     "internal": "try it again; if it fails again, look into the API's log under the request id",
 }
+ANOTHER_KEY = (
+    "ask who runs the fleet for a new key: `ocrfleet keys create` or POST /v1/api-keys makes one;"
+    " name it with OCRFLEET_API_KEY or `Authorization: Bearer ocrk_…`"
+)
+"""For a key that was valid once."""
+ANOTHER_RIGHT = (
+    "name a bucket of yours, or ask who runs the fleet for the right: `ocrfleet tenants set NAME --bucket …`"
+)
+"""For a bucket that the tenant has no right to."""
 
 
 def advice(code: str) -> str:

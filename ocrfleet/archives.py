@@ -1,6 +1,7 @@
 """ZIP and TAR as containers of files: their members, and the bytes of one; for a process that has little to lose."""
 
 import codecs
+import os
 import struct
 import tarfile
 import zipfile
@@ -61,6 +62,10 @@ class Bounds:
             settings.max_archive_ratio,
         )
 
+    def inflated(self, size: int) -> int:
+        """Bytes that an archive of `size` bytes may inflate to."""
+        return min(self.total_bytes, max(_FREE, self.ratio * size))
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -97,7 +102,7 @@ def members(file: IO[bytes], kind: ArchiveType, size: int, bounds: Bounds) -> li
         if kind is ArchiveType.ZIP and entry.name in _DOCUMENTS:
             raise UnsupportedMediaType(f"The file is a ZIP that holds {entry.name}: no container of scans.")
         total += entry.size
-        limit = min(bounds.total_bytes, max(_FREE, bounds.ratio * size))
+        limit = bounds.inflated(size)
         if total > limit:
             detail = f"The archive of {size} bytes inflates to {total} bytes or more; the limit is {limit}."
             raise DecompressionBomb(detail, limit=limit, actual=total)
@@ -110,15 +115,38 @@ def members(file: IO[bytes], kind: ArchiveType, size: int, bounds: Bounds) -> li
     return list(found.values())
 
 
-def extract(file: IO[bytes], kind: ArchiveType, name: str, bounds: Bounds) -> bytes:
-    """The bytes of the last member that `members` would name so."""
-    if kind is not ArchiveType.GZIP:
+class Extractor:
+    """Takes members out; where each member of the tar that it read last stands, it remembers."""
+
+    def __init__(self) -> None:
+        self._read: tuple[int, ...] = ()
+        self._entries: dict[str, _Entry] = {}
+
+    def extract(self, file: IO[bytes], kind: ArchiveType, name: str, bounds: Bounds) -> bytes:
+        """The bytes of the last member that `members` would name so."""
+        if kind is ArchiveType.GZIP:
+            return _streamed(file, name, bounds)
         with _opened(file, kind, bounds) as archive:
-            entry = next((e for e in reversed(list(_of(archive))) if _wanted(e, name)), None)
+            if kind is ArchiveType.ZIP:
+                entry = next((e for e in reversed(list(_of(archive))) if _wanted(e, name)), None)
+            else:
+                entry = self._known(archive, os.fstat(file.fileno())).get(name)
             return _bytes(archive, entry, name, bounds)
+
+    def _known(self, archive: Any, found: os.stat_result) -> dict[str, _Entry]:  # noqa: ANN401
+        """A tar has no directory: without this, each of its members would cost a look at all of them."""
+        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if identity != self._read:
+            self._read, self._entries = (), {}
+            self._entries = {_label(entry.name): entry for entry in _of(archive) if entry.is_file}
+            self._read = identity
+        return self._entries
+
+
+def _streamed(file: IO[bytes], name: str, bounds: Bounds) -> bytes:
     # Behind us the stream is gone: a later member of the same name is read over the earlier one.
     data: bytes | None = None
-    with _opened(file, kind, bounds) as archive:
+    with _opened(file, ArchiveType.GZIP, bounds) as archive:
         for entry in _of(archive):
             if _wanted(entry, name):
                 data = _bytes(archive, entry, name, bounds)

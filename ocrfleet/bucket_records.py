@@ -5,6 +5,7 @@ import binascii
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import unquote_plus
 
@@ -15,6 +16,9 @@ MAX_RAW = 64 * 1024
 """Bytes that are kept of a record, or of a body that is none."""
 _MAX_TEXT = 1024
 _MAX_ETAG = 256
+_YEARS = (1970, 2999)
+"""What is beyond is no time that an object was made at, and not every one can be kept."""
+_LATEST = int(datetime(_YEARS[1], 1, 1, tzinfo=UTC).timestamp())
 _BUCKETS = "/buckets/"
 """Where SeaweedFS's filer keeps buckets."""
 
@@ -31,6 +35,9 @@ class Told:
     sequencer: str
     """What tells two events of the same version apart."""
     raw: bytes
+    order: str | None = None
+    """The store's own sequencer, by which events of the same key are ordered; few have none."""
+    happened_at: datetime | None = None
 
     @property
     def identity(self) -> bytes:
@@ -115,8 +122,8 @@ def _s3(members: Mapping[str, Any], raw: bytes) -> Told | None:
         key = unquote_plus(_text(found, "key"), errors="strict")
     except UnicodeDecodeError as exc:
         raise _Fault("has a key that is not UTF-8") from exc
-    happened = str(found.get("sequencer") or f"{members.get('eventTime')} {found.get('eTag')}")
     bucket, etag = _text(_members(s3.get("bucket")), "name"), _text(found, "eTag")
+    happened = _happened(found.get("sequencer"), members.get("eventTime"), etag)
     return _told(bucket, key, etag, found.get("versionId"), found.get("size"), happened, raw)
 
 
@@ -126,9 +133,10 @@ def _event_bridge(members: Mapping[str, Any], raw: bytes) -> Told | None:
         return None
     detail = _members(members["detail"])
     found = _members(detail.get("object"))
-    happened = str(found.get("sequencer") or f"{members.get('time')} {found.get('etag')}")
     bucket, key = _text(_members(detail.get("bucket")), "name"), _text(found, "key")
-    return _told(bucket, key, _text(found, "etag"), found.get("version-id"), found.get("size"), happened, raw)
+    etag = _text(found, "etag")
+    happened = _happened(found.get("sequencer"), members.get("time"), etag)
+    return _told(bucket, key, etag, found.get("version-id"), found.get("size"), happened, raw)
 
 
 def _seaweedfs(members: Mapping[str, Any], raw: bytes) -> Told | None:
@@ -147,7 +155,8 @@ def _seaweedfs(members: Mapping[str, Any], raw: bytes) -> Told | None:
         return None
     attributes = _members(entry.get("attributes"))
     etag = _seaweedfs_etag(entry, attributes)
-    happened = f"{attributes.get('mtime')}.{attributes.get('mtime_ns', 0)} {etag}"
+    mtime, mtime_ns = attributes.get("mtime"), attributes.get("mtime_ns", 0)
+    happened = _Happened(f"{mtime}.{mtime_ns} {etag}", None, _of_epoch(mtime, mtime_ns))
     return _told(bucket, key, etag, None, attributes.get("file_size", 0), happened, raw)
 
 
@@ -169,8 +178,36 @@ def _seaweedfs_etag(entry: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
     return f"{joined}-{len(digests)}" if digests else hashlib.md5(b"", usedforsecurity=False).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Happened:
+    """When an event happened, in the store's words; `known_by` is never empty."""
+
+    known_by: str
+    order: str | None
+    at: datetime | None
+
+
+def _happened(sequencer: object, time: object, etag: str) -> _Happened:
+    try:
+        at = datetime.fromisoformat(str(time))
+    except ValueError:
+        at = None
+    at = at and (at if at.tzinfo else at.replace(tzinfo=UTC))
+    if at and not _YEARS[0] <= at.year <= _YEARS[1]:
+        at = None
+    order = str(sequencer) if sequencer else None
+    return _Happened(order or f"{time} {etag}", order, at)
+
+
+def _of_epoch(seconds: object, nanoseconds: object) -> datetime | None:
+    if not isinstance(seconds, int) or not 0 <= seconds < _LATEST:
+        return None
+    fraction = nanoseconds if isinstance(nanoseconds, int) and 0 <= nanoseconds < 10**9 else 0
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction // 1000)
+
+
 def _told(
-    bucket: str, key: str, etag: str, version: object, size: object, sequencer: str, raw: bytes
+    bucket: str, key: str, etag: str, version: object, size: object, happened: _Happened, raw: bytes
 ) -> Told | None:
     """Checked against what the record can hold; None for the placeholder of a folder."""
     if key.endswith("/"):
@@ -188,10 +225,10 @@ def _told(
         raise _Fault("has no eTag, by which versions are told apart")
     if len(etag) > _MAX_ETAG or not etag.isascii():
         raise _Fault(f"has an eTag of more than {_MAX_ETAG} characters, or one that is not ASCII")
-    texts = (bucket, key, etag, version_id or "", sequencer)
+    texts = (bucket, key, etag, version_id or "", happened.known_by)
     if any("\0" in value for value in texts) or max(map(len, texts)) > _MAX_TEXT:
         raise _Fault(f"has a NUL character, or a name of more than {_MAX_TEXT} characters")
-    return Told(bucket, key, etag, version_id, size, sequencer, raw)
+    return Told(bucket, key, etag, version_id, size, happened.known_by, raw, happened.order, happened.at)
 
 
 def _text(members: Mapping[str, Any], name: str) -> str:

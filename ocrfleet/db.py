@@ -1,5 +1,6 @@
 """The database's edge: engines, `transaction()` (the only commit there is) and migrations."""
 
+import importlib
 import math
 import time
 from collections.abc import Generator
@@ -9,8 +10,6 @@ from typing import Any
 
 import orjson
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.json import set_json_loads
@@ -130,16 +129,13 @@ def connect(settings: Settings, application: str, *, pool_size: int | None = Non
     return Database(settings.database_url, application=application, pool_size=size, silence=silence)
 
 
-def _alembic(url: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["url"] = driver_url(url)
-    return config
-
-
 def migrate(settings: Settings) -> None:
     """Bring the schema to the newest revision and make the default tenant; safe to repeat and to race."""
-    command.upgrade(_alembic(settings.database_url), "head")
+    # By name, since every process loads this file, and none of a running fleet needs Alembic.
+    config = importlib.import_module("alembic.config").Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = driver_url(settings.database_url)
+    importlib.import_module("alembic.command").upgrade(config, "head")
 
 
 _GRANTS = """

@@ -27,6 +27,9 @@ class FleetError(Exception):
     """Failures of this kind after which a page is dead; all kinds that spend its budget share four."""
 
     def __init_subclass__(cls) -> None:
+        if "code" in vars(cls):
+            # A finer kind of an error that is known to people by another name.
+            return
         cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     def __init__(self, detail: str = "", **extra: Any) -> None:

@@ -4,19 +4,25 @@ Each reader goes on from the cursor of the chunk before, so that a crash in the 
 producer expands jobs with it, and the API tells with it what a job would be.
 """
 
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
-from uuid import UUID
 
 from ocrfleet import manifests
+from ocrfleet.archives import Member
 from ocrfleet.blobs import Blobs
-from ocrfleet.errors import InputAccessDenied
+from ocrfleet.errors import BY_CODE
 from ocrfleet.manifest_lines import countable, item
 from ocrfleet.manifests import Place
+from ocrfleet.rights import Rights, is_ours
+from ocrfleet.s3 import BlobInfo
 from ocrfleet.store.expansion import Expansion, NewItem
-from ocrfleet.store.rolling import OUR_PREFIXES
+
+BEAT_SECONDS = 1.0
+"""After which a chunk comes, be it empty: so the reader of a manifest can look at the time, and renew its lease."""
+_UNNAMED = "(without a name)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,40 +36,59 @@ class Chunk:
     """How much of the input is read now, from 0 to 1, where that is known."""
 
 
-def read(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]:
-    """The rest of the input, at most `size` items a chunk; the last chunk (it may be empty) says so."""
+def read(blobs: Blobs, expansion: Expansion, size: int, *, beat: float = BEAT_SECONDS) -> Generator[Chunk]:
+    """The rest of the input, at most `size` items a chunk; the last chunk (any may be empty) says so.
+
+    A gzip'd manifest is skipped up to the cursor in empty chunks that don't move it.
+    """
     match expansion.input["type"]:
         case "objects" | "uploads":
             return _objects(expansion, size)
         case "prefix":
             return _prefix(blobs, expansion, size)
         case _:
-            return _manifest(blobs, expansion, size)
+            return _manifest(blobs, expansion, size, beat)
 
 
-def is_private(bucket: str, key: str, *, own: str, tenant_id: UUID | None) -> bool:
-    """Whether the object lies where our own bucket, `own`, keeps what is another tenant's, or nobody's input."""
-    if bucket != own or not key.startswith(OUR_PREFIXES):
-        return False
-    return not any(key.startswith(f"{prefix}{tenant_id}/") for prefix in OUR_PREFIXES)
+def check(given: Mapping[str, Any], rights: Rights, *, ours: bool = False) -> None:
+    """Raise InputAccessDenied for an input that the tenant may not read as a whole; its items are `permitted` one by one.
+
+    `ours` lets manifests pass that the fleet itself keeps: those of batches, whoever submits is asked without it.
+    """
+    match given["type"]:
+        case "prefix":
+            rights.check_prefix(given["bucket"], given["prefix"])
+        case "manifest" if not (ours and is_ours(given["bucket"], given["key"], rights.own)):
+            rights.check_readable(given["bucket"], given["key"])
+        case _:
+            pass
 
 
-def check_readable(bucket: str, key: str, *, own: str, tenant_id: UUID | None) -> None:
-    """Raise InputAccessDenied for an object that `is_private`."""
-    if is_private(bucket, key, own=own, tenant_id=tenant_id):
-        raise InputAccessDenied(f"{bucket}/{key} is kept for the fleet itself.")
-
-
-def permitted(items: Sequence[NewItem], expansion: Expansion, own: str) -> list[NewItem]:
+def permitted(items: Sequence[NewItem], expansion: Expansion, rights: Rights) -> list[NewItem]:
     """The items that the job's tenant may read: a prefix passes over the others, whoever names one meets an error."""
     kept: list[NewItem] = []
     for one in items:
-        if not is_private(one.bucket, one.key, own=own, tenant_id=expansion.tenant_id):
+        if one.error is not None or rights.may_read(one.bucket, one.key):
             kept.append(one)
         elif expansion.input["type"] != "prefix":
-            error = InputAccessDenied(f"{one.bucket}/{one.key} is kept for the fleet itself.")
-            kept.append(replace(one, error=error, countable=False))
+            kept.append(replace(one, error=rights.refusal(one.bucket, one.key), countable=False))
     return kept
+
+
+def member_item(ordinal: int, found: Member, archive: BlobInfo, *, ranged: bool) -> NewItem:
+    """The item of a file in an archive; `ranged` says that a range of pages is asked for."""
+    error = BY_CODE[found.code](found.detail, **found.extra) if found.code else None
+    return NewItem(
+        ordinal,
+        archive.bucket,
+        archive.key,
+        archive.etag,
+        archive.version_id,
+        countable=error is None and (ranged or countable(found.name)),
+        error=error,
+        member=found.name or _UNNAMED,
+        size=found.size,
+    )
 
 
 def _objects(expansion: Expansion, size: int) -> Generator[Chunk]:
@@ -114,7 +139,7 @@ def matches(key: str, include: list[str], exclude: list[str]) -> bool:
     return not any(fnmatchcase(key, glob) for glob in exclude)
 
 
-def _manifest(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]:
+def _manifest(blobs: Blobs, expansion: Expansion, size: int, beat: float) -> Generator[Chunk]:
     """Lines are numbered from 1; the number of an item's first line less one is its ordinal."""
     bucket, key = expansion.input["bucket"], expansion.input["key"]
     cursor, ranged = expansion.cursor, "pages" in expansion.options
@@ -122,11 +147,12 @@ def _manifest(blobs: Blobs, expansion: Expansion, size: int) -> Generator[Chunk]
         place, whole = Place.of(cursor, stream.info.etag), stream.info.size
         items: list[NewItem] = []
         found = manifests.read(stream.chunks, place, key, bucket, ranged=ranged, task=expansion.task)
+        due = time.monotonic() + beat
         for number, one in enumerate(found, 1):
             if one is not None:
                 items.append(one)
-            if number % size == 0:
-                part = None if place.gzip else place.offset / whole
+            if number % size == 0 or time.monotonic() >= due:
+                part = None if place.gzip else place.offset / max(1, whole)
                 yield Chunk(items, place.cursor, last=False, part=part)
-                items = []
+                items, due = [], time.monotonic() + beat
         yield Chunk(items, place.cursor, last=True, part=1.0)

@@ -3,7 +3,7 @@
 import csv
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -16,8 +16,14 @@ _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _PIECE = 256 * 1024
 """Bytes inflated at a time, however small they were."""
+LONGEST = 4 * 1024 * 1024
+"""Bytes after which what has no end is no line that is too long, but no manifest."""
+FREE = 256 * 1024 * 1024
+"""Bytes that any gzip data may inflate to, whatever the ratio."""
+RATIO = 250
+"""Lines of keys inflate to some ten times their size; what inflates to a thousand times has nothing in it."""
 _Line = tuple[bytes, int]
-"""Without its end (of an over-long one only the beginning), and the bytes it takes."""
+"""Without its end (of an over-long one only the beginning), and the bytes it takes: none if no line ends here yet."""
 
 
 @dataclass(slots=True)
@@ -47,12 +53,12 @@ class Place:
 
     @property
     def cursor(self) -> dict[str, Any]:
-        """For the record, as JSON."""
+        """For the record, as it comes back from there."""
         found: dict[str, Any] = {"etag": self.etag, "offset": self.offset, "line": self.line}
         if self.gzip:
             found["gzip"] = True
         if self.columns:
-            found["columns"] = self.columns
+            found["columns"] = list(self.columns)
         return found
 
 
@@ -64,21 +70,22 @@ def start(cursor: Mapping[str, Any]) -> int:
 def read(
     chunks: Iterator[bytes], place: Place, key: str, bucket: str, *, ranged: bool = False, task: str = ""
 ) -> Iterator[NewItem | None]:
-    """Items from the place on, which moves along; None for a blank line.
+    """Items from the place on, which moves along; None for a blank line, and for each piece in which no line ends.
 
-    `chunks` begin at `start`. ManifestInvalid: nothing more can be read (a header or gzip data that are damaged).
+    So the caller has its turn however much has to be skipped or inflated. `chunks` begin at `start`. ManifestInvalid:
+    nothing more can be read (a header or gzip data that are damaged, or lines without end).
     """
     fresh = place.offset == 0
     if fresh:
         chunks, place.gzip = _recognized(chunks)
     if place.gzip:
         chunks = _behind(_inflated(chunks, place), place.offset)
-    lines = _lines(chunks)
+    lines = _lines(chunks, place.line)
     if fresh:
-        lines = _headed(lines, place, key)
+        lines = yield from _headed(lines, place, key)
     if place.columns is None:
         for raw, length in lines:
-            place.line += 1
+            place.line += length > 0
             place.offset += length
             blank = not raw or raw.isspace()
             yield None if blank else parse_line(raw, place.line, bucket, ranged=ranged, task=task)
@@ -109,14 +116,20 @@ def _recognized(chunks: Iterator[bytes]) -> tuple[Iterator[bytes], bool]:
 def _inflated(chunks: Iterator[bytes], place: Place) -> Iterator[bytes]:
     """The bytes of all gzip members, a piece at a time."""
     inflate, begun = zlib.decompressobj(wbits=31), False
+    packed = inflated = 0
     try:
         for chunk in chunks:
             data = chunk
+            packed += len(data)
             while data:
                 if inflate.eof:
                     inflate = zlib.decompressobj(wbits=31)
                 begun = True
-                yield inflate.decompress(data, _PIECE)
+                yield (piece := inflate.decompress(data, _PIECE))
+                inflated += len(piece)
+                if inflated > (limit := max(FREE, RATIO * packed)):
+                    what = f"cannot be read, the gzip data inflate to more than {limit} bytes"
+                    raise invalid(place.line + 1, what, limit=limit, actual=inflated)
                 data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
         yield inflate.flush()
     except zlib.error as exc:
@@ -126,30 +139,44 @@ def _inflated(chunks: Iterator[bytes], place: Place) -> Iterator[bytes]:
 
 
 def _behind(chunks: Iterator[bytes], offset: int) -> Iterator[bytes]:
+    """What comes behind so many bytes; each piece before it as nothing."""
     for chunk in chunks:
-        if offset >= len(chunk):
-            offset -= len(chunk)
-        else:
-            yield chunk[offset:]
-            offset = 0
+        yield chunk[offset:]
+        offset = max(0, offset - len(chunk))
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[_Line]:
+def _lines(chunks: Iterator[bytes], number: int) -> Iterator[_Line]:
+    """Lines behind line `number`."""
     kept, length = b"", 0
     for chunk in chunks:
         *lines, rest = chunk.split(b"\n")
         for line in lines:
-            yield (kept + line)[: MAX_LINE + 1] if kept else line, length + len(line) + 1
+            number += 1
+            length += len(line) + 1
+            _check_length(number, length - 1)
+            yield (kept + line)[: MAX_LINE + 1] if kept else line, length
             kept, length = b"", 0
         kept, length = (kept + rest)[: MAX_LINE + 1], length + len(rest)
+        _check_length(number + 1, length)
+        if not lines:
+            yield b"", 0
     if length:
         yield kept, length
 
 
-def _headed(lines: Iterator[_Line], place: Place, key: str) -> Iterator[_Line]:
+def _check_length(number: int, length: int) -> None:
+    if length > LONGEST:
+        what = f"has no end after {LONGEST} bytes, so that this is no manifest"
+        raise invalid(number, what, limit=LONGEST, actual=length)
+
+
+def _headed(lines: Iterator[_Line], place: Place, key: str) -> Generator[None, None, Iterator[_Line]]:
     """The lines that hold items: of a CSV, those behind its header."""
     before: list[_Line] = []
     for raw, length in lines:
+        if not length:
+            yield
+            continue
         before.append((raw, length))
         if content := raw.removeprefix(_BOM).strip():
             name = key.lower().removesuffix(".gz")
@@ -180,18 +207,22 @@ def _columns(header: bytes, line: int, *, certain: bool) -> tuple[str, ...] | No
 
 
 def _rows(lines: Iterator[_Line], place: Place) -> Iterator[tuple[int, list[str] | ManifestInvalid | None]]:
-    """(the line it begins at, a row's cells or its error; None for a blank line); a quoted cell may have line ends.
+    """(the line it begins at, a row's cells or its error; None where there is none); a quoted cell may have line ends.
 
     Behind a row whose quotes are wrong the next line is a row again: one stray quote swallows no other rows.
     """
     waiting: deque[_Line] = deque()
     while (first := _next(waiting, lines)) is not None:
+        if not first[1]:
+            yield place.line + 1, None
+            continue
         taken = [first]
         open_quote, size = first[0].count(b'"') % 2, len(first[0])
         while open_quote and size <= MAX_LINE and (more := _next(waiting, lines)) is not None:
-            taken.append(more)
-            open_quote ^= more[0].count(b'"') % 2
-            size += more[1]
+            if more[1]:
+                taken.append(more)
+                open_quote ^= more[0].count(b'"') % 2
+                size += more[1]
         line = place.line + 1
         found = _row(b"\n".join(raw for raw, _ in taken), line, size)
         if isinstance(found, ManifestInvalid) and len(taken) > 1:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
@@ -27,6 +28,26 @@ from ocrfleet.settings import Settings
 CHUNK = 256 * 1024
 PART = 16 * 1024 * 1024
 """Objects above this size are put in parts, each held in memory."""
+_OF_THE_KEY = frozenset(
+    (
+        "DirectoryObjectContainsData",
+        "ExistingObjectIsDirectory",
+        "ExistingObjectIsFile",
+        "InvalidURI",
+        "KeyTooLongError",
+        "ObjectParentIsFile",
+        "XMinioInvalidObjectName",
+        "XMinioObjectExistsAsDirectory",
+        "XMinioParentIsObject",
+    )
+)
+"""What stores (AWS, MinIO, SeaweedFS) say of a key that they cannot hold, or not beside what is there."""
+
+
+class BadName(InputNotFound):
+    """The store can hold no such object, whoever asks; another of the bucket it may."""
+
+    code: ClassVar[str] = InputNotFound.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +253,7 @@ def translated(bucket: str, key: str) -> Generator[None]:
         raise StorageUnavailable(f"{name}: {exc}") from exc
     except ValueError as exc:
         # The SDK refuses names that no store can hold.
-        raise InputNotFound(f"{name}: {exc}") from exc
+        raise BadName(f"{name}: {exc}") from exc
 
 
 def _from_status(name: str, exc: S3Error | ServerError | InvalidResponseError) -> FleetError:
@@ -247,6 +268,8 @@ def _from_status(name: str, exc: S3Error | ServerError | InvalidResponseError) -
     detail = f"{name}: the store answers {status}, {said}"
     if status >= 500 or status in (408, 429):
         return StorageUnavailable(detail)
+    if isinstance(exc, S3Error) and exc.code in _OF_THE_KEY:
+        return BadName(detail)
     if status == 412:
         return InputChanged(detail)
     # 405 is a version that is a delete marker.

@@ -27,6 +27,7 @@ class Reader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._pdf = PdfReader(limits)
+        self._extractor = archives.Extractor()
 
     def answer(self, request: dict[str, Any], file: IO[bytes]) -> _Answer:
         """A header, and the pixels or bytes that follow it."""
@@ -34,7 +35,7 @@ class Reader:
         try:
             with foreign_errors(size, self._limits):
                 if "archive" in request:
-                    return _from_archive(request, file, size)
+                    return self._from_archive(request, file, size)
                 kind = MediaType(request["media_type"])
                 if request["verb"] == "count":
                     pdf = kind is MediaType.PDF
@@ -54,15 +55,14 @@ class Reader:
         header = {"width": width, "height": height, "planes": 3, "warnings": decoded.warnings}
         return header, decoded.pixels.data.cast("B")
 
-
-def _from_archive(request: dict[str, Any], file: IO[bytes], size: int) -> _Answer:
-    kind, bounds = ArchiveType(request["archive"]), archives.Bounds(**request["bounds"])
-    if request["verb"] == "list":
-        found = [astuple(member) for member in archives.members(file, kind, size, bounds)]
-        data = json.dumps(found).encode()
-    else:
-        data = archives.extract(file, kind, request["name"], bounds)
-    return {"bytes": len(data)}, memoryview(data)
+    def _from_archive(self, request: dict[str, Any], file: IO[bytes], size: int) -> _Answer:
+        kind, bounds = ArchiveType(request["archive"]), archives.Bounds(**request["bounds"])
+        if request["verb"] == "list":
+            found = [astuple(member) for member in archives.members(file, kind, size, bounds)]
+            data = json.dumps(found).encode()
+        else:
+            data = self._extractor.extract(file, kind, request["name"], bounds)
+        return {"bytes": len(data)}, memoryview(data)
 
 
 def main() -> None:

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     sync_max_bytes: int = 20 * 1024 * 1024
     interactive_window: int = 8
     """Unfinished interactive pages per live worker; above it the API answers 503 no_capacity."""
+    interactive_share: float = Field(default=0.5, gt=0, le=1)
+    """How much of all of them one tenant may have, where there are others."""
+    async_wait: float = Field(default=600.0, gt=0)
+    """After so long the page of a POST /v1/ocr that nobody waits for is canceled."""
     max_inline_objects: int = 1000
     max_prompt_chars: int = 8000
     max_schema_bytes: int = 64 * 1024
@@ -63,6 +67,10 @@ class Settings(BaseSettings):
     price_per_1000_pages: float = Field(default=0.0, ge=0)
     """What GET /v1/usage counts for pages that were read, in whatever currency; and for their tokens:"""
     price_per_million_tokens: float = Field(default=0.0, ge=0)
+    followers: int = Field(default=200, ge=1)
+    """Streams of results that one API process follows at a time."""
+    followers_of_tenant: int = Field(default=50, ge=1)
+    """How many of them one tenant may have."""
     validate_max_items: int = 100_000
     """Inputs that `validate_only` looks at; for 5 s at most."""
 
@@ -96,6 +104,8 @@ class Settings(BaseSettings):
     """How long a job of a bucket rule takes further objects."""
     rule_job_items: int = Field(default=1000, ge=1)
     """How many it takes at most."""
+    batch_image_days: float = Field(default=30.0, gt=0)
+    """After so many days from a batch's end the images that its lines held are removed; a redrive needs them."""
     bucket_event_days: float = Field(default=14.0, gt=0)
     """After so many days events that were handled, or are in quarantine, are forgotten."""
 

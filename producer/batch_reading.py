@@ -14,7 +14,7 @@ from ocrfleet.errors import CallerError
 from ocrfleet.store import batches, files, workers
 from ocrfleet.store.jobs import NewJob
 from producer import chat, completions
-from producer.batch_turn import Held, line_id
+from producer.batch_turn import Held, fault, images_of, line_id
 from producer.chat import LineFault, Wanted
 
 MAX_LINES, MAX_JOBS, MAX_FAULTS = 50_000, 50, 100
@@ -39,25 +39,24 @@ class Reading(Held):
             self._opened = opened
             self._refused: IO[bytes] = opened.enter_context(NamedTemporaryFile())
             self._available = self._tasks()
+            # Of an earlier turn that came to nothing: each line's image has its name.
+            found = self.blobs.scan(self.settings.bucket, images_of(self.turn.tenant_id, self.turn.id))
+            self._there = {info.key for info in found}
             try:
                 file = self._input()
                 lines, refused = self._read(file["bucket"], file["key"])
                 self._begin(lines, refused)
             except BatchRefused as exc:
-                self._fail(exc)
+                self.fail(*exc.faults)
             except CallerError as exc:
-                self._fail(BatchRefused(_fault("input_file_not_readable", exc.detail)))
+                self.fail(fault("input_file_not_readable", exc.detail))
 
     def _input(self) -> RowMapping:
         with self.database.statement() as session:
             file = files.get(session, self.turn.tenant_id, self.turn.input_file_id)
         if file is None:
-            raise BatchRefused(_fault("input_file_not_found", "The input file is not there."))
+            raise BatchRefused(fault("input_file_not_found", "The input file is not there."))
         return file
-
-    def _fail(self, refused: BatchRefused) -> None:
-        with self.database.transaction() as session:
-            batches.fail(session, self.turn, refused.faults)
 
     def _tasks(self) -> frozenset[str]:
         with self.database.statement() as session:
@@ -74,14 +73,14 @@ class Reading(Held):
                 continue
             try:
                 refused += not self._read_line(raw, number, seen)
-            except LineFault as fault:
-                faults.append(_fault(fault.code, fault.message, number, fault.param))
+            except LineFault as exc:
+                faults.append(fault(exc.code, exc.message, number, exc.param))
                 if len(faults) == MAX_FAULTS:
                     break
         if faults:
             raise BatchRefused(*faults)
         if not seen:
-            raise BatchRefused(_fault("empty_file", "The input file has no lines."))
+            raise BatchRefused(fault("empty_file", "The input file has no lines."))
         return len(seen), refused
 
     def _read_line(self, raw: bytes | None, number: int, seen: set[str]) -> bool:
@@ -97,9 +96,9 @@ class Reading(Held):
         try:
             request = chat.parse(custom_id, members, max_bytes=self.settings.sync_max_bytes)
             self._add(request, number)
-        except LineFault as fault:
+        except LineFault as exc:
             self._refused.write(
-                completions.refused_line(line_id(self.turn, number), custom_id, fault.code, fault.message)
+                completions.refused_line(line_id(self.turn, number), custom_id, exc.code, exc.message)
             )
             return False
         return True
@@ -126,8 +125,9 @@ class Reading(Held):
     def _place(self, image: chat.Inline | tuple[str, str], number: int) -> tuple[str, str]:
         if isinstance(image, tuple):
             return image
-        key = f"uploads/{self.turn.tenant_id}/{self.turn.id}/{number}{image.suffix}"
-        self.blobs.put(self.settings.bucket, key, image.data, "application/octet-stream")
+        key = f"{images_of(self.turn.tenant_id, self.turn.id)}{number}{image.suffix}"
+        if key not in self._there:
+            self.blobs.put(self.settings.bucket, key, image.data, "application/octet-stream")
         return self.settings.bucket, key
 
     def _begin(self, lines: int, refused: int) -> None:
@@ -153,9 +153,4 @@ class Reading(Held):
             begun = batches.begin(session, self.turn, made, lines=lines, refused=refused)
         if not begun:
             # Canceled meanwhile: it is written down at the next turn.
-            with self.database.statement() as session:
-                batches.postpone(session, self.turn, 0.0)
-
-
-def _fault(code: str, message: str, line: int | None = None, param: str | None = None) -> dict[str, Any]:
-    return {"code": code, "line": line, "message": message, "param": param}
+            self.postpone(0.0)

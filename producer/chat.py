@@ -157,7 +157,7 @@ def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:
             continue
         fits = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
         if not fits or not least <= cast("float", value) <= most:
-            detail = f"`{name}` must be a number from {least:g} to {most:g}, not {value!r}."
+            detail = f"`{name}` must be a number from {least:g} to {most:g}, not {repr(value)[:60]}."
             raise LineFault("invalid_request", detail, f"body.{name}")
         found[ours] = value
     return found

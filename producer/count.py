@@ -1,24 +1,26 @@
 """Counting: how many pages an item has, found in a sandbox, never in this process."""
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from ocrfleet.archives import Bounds, Member
+from ocrfleet.archives import Bounds
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.doccache import DocumentCache, taken_out
 from ocrfleet.documents import COUNTED, HEAD_BYTES, Limits, parse_pages, sniff, sniff_archive
-from ocrfleet.errors import BY_CODE, FleetError, Internal, StorageUnavailable
-from ocrfleet.manifest_lines import countable
+from ocrfleet.errors import FleetError, Internal, StorageUnavailable
+from ocrfleet.inputs import member_item
 from ocrfleet.s3 import Fetched
 from ocrfleet.sandbox import Sandbox
 from ocrfleet.settings import Settings
-from ocrfleet.store import containers, expansion
+from ocrfleet.store import containers, expansion, rights
+from ocrfleet.store.counting import lease_items, postpone, renew
 from ocrfleet.store.expansion import CountedItem, NewItem, PendingItem
 from producer.existing import Existing
 
@@ -26,8 +28,10 @@ log = structlog.get_logger()
 
 LEASE_SECONDS = 45.0
 POSTPONE_SECONDS = 5.0
+TURN_SECONDS = 5.0
+"""After this long no more items are leased before the step ends, so that a producer that is to stop does."""
 _AT_ONCE = 32
-_UNNAMED = "(without a name)"
+"""Not only as many as there are threads: among these every tenant has its share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +45,65 @@ class Unpacked:
 class Counter:
     """Counts leased items with a few sandboxed processes; any number of producers may do so at once."""
 
-    def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        blobs: Blobs,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        turn_seconds: float = TURN_SECONDS,
+    ) -> None:
         self._database = database
         self._blobs = blobs
+        self._bucket = settings.bucket
         self._max_bytes = settings.max_object_bytes
         self._sandbox = Sandbox(settings.decode_processes, Limits.of(settings))
         self._bounds = Bounds.of(settings)
         # An archive is fetched once for all the documents in it that are counted one after the other.
-        self._archives = DocumentCache(settings.max_object_bytes)
+        self._archives = DocumentCache(max(settings.max_object_bytes, settings.document_cache_bytes))
         self._existing = Existing(blobs)
         self._faulty: set[int] = set()
-        self._threads = ThreadPoolExecutor(settings.decode_processes, thread_name_prefix="count")
+        self._at_once = settings.decode_processes
+        self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="count")
+        self._lease_seconds = lease_seconds
+        self._turn_seconds = turn_seconds
 
     def step(self) -> int:
-        """Lease some items, count them, write the pages of each as it is done; returns how many were leased."""
-        with self._database.statement() as session:
-            leased = expansion.lease_items(session, _AT_ONCE, LEASE_SECONDS)
+        """Lease some items, count them, write the pages of each as it is done; returns how many were leased.
+
+        More are leased before the last of them have ended, and the leases hold for as long as they wait or are counted.
+        """
+        leased = self._lease()
         counting = {self._threads.submit(self._try, item): item for item in leased}
-        for done in as_completed(counting):
-            found = done.result()
-            with self._database.transaction() as session:
-                if found is None:
-                    expansion.postpone(session, [counting[done].id], POSTPONE_SECONDS)
-                elif isinstance(found, Unpacked):
-                    containers.unpack(session, found.item, found.members)
-                else:
-                    expansion.counted(session, [found])
-        return len(leased)
+        total, until, renewed = len(leased), time.monotonic() + self._turn_seconds, time.monotonic()
+        while counting:
+            done, _ = wait(counting, self._lease_seconds / 3, FIRST_COMPLETED)
+            for one in done:
+                self._write(counting.pop(one), one)
+            if time.monotonic() >= renewed + self._lease_seconds / 3:
+                renewed = time.monotonic()
+                with self._database.statement() as session:
+                    renew(session, [item.id for item in counting.values()], self._lease_seconds)
+            if len(counting) < self._at_once and time.monotonic() < until:
+                more = self._lease()
+                counting |= {self._threads.submit(self._try, item): item for item in more}
+                total += len(more)
+        return total
+
+    def _lease(self) -> list[PendingItem]:
+        with self._database.statement() as session:
+            return lease_items(session, _AT_ONCE, self._lease_seconds)
+
+    def _write(self, item: PendingItem, done: Future[CountedItem | Unpacked | None]) -> None:
+        found = done.result()
+        with self._database.transaction() as session:
+            if found is None:
+                postpone(session, [item.id], POSTPONE_SECONDS)
+            elif isinstance(found, Unpacked):
+                containers.unpack(session, found.item, found.members)
+            else:
+                expansion.counted(session, [found])
 
     def _try(self, item: PendingItem) -> CountedItem | Unpacked | None:
         """None: try again later. An outage is no fault of the item's; a fault of ours may be, the second time."""
@@ -115,37 +151,24 @@ class Counter:
         )
         if item.member is None:
             return fetch()
-        with self._archives.use((item.bucket, item.key, item.etag, item.version_id), fetch) as archive:
+        key = (item.bucket, item.key, item.etag, item.version_id)
+        with self._archives.use(key, fetch, self._bounds) as archive:
             return taken_out(self._sandbox, archive, item.member, self._bounds)
 
     def _unpacked(self, item: PendingItem, fetched: Fetched) -> Unpacked:
         info = fetched.info
         # Under the version that its members will be asked for.
         key = (item.bucket, item.key, item.etag or info.etag, item.version_id or info.version_id)
-        with self._archives.use(key, lambda: fetched) as archive:
+        with self._archives.use(key, lambda: fetched, self._bounds) as archive:
             found = self._sandbox.members(archive.path, self._bounds)
         ranged = "pages" in item.options
-        members = [_member(n, one, fetched, ranged=ranged) for n, one in enumerate(found)]
-        return Unpacked(item, self._existing.sift(item.output, members))
+        members = [member_item(n, one, info, ranged=ranged) for n, one in enumerate(found)]
+        with self._database.statement() as session:
+            held = rights.of_job(session, item.job_id, self._bucket)
+        return Unpacked(item, self._existing.sift(item.output, members, held))
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
         self._existing.close()
         self._sandbox.close()
         self._archives.close()
-
-
-def _member(ordinal: int, found: Member, archive: Fetched, *, ranged: bool) -> NewItem:
-    error = BY_CODE[found.code](found.detail, **found.extra) if found.code else None
-    info = archive.info
-    return NewItem(
-        ordinal,
-        info.bucket,
-        info.key,
-        info.etag,
-        info.version_id,
-        countable=error is None and (ranged or countable(found.name)),
-        error=error,
-        member=found.name or _UNNAMED,
-        size=found.size,
-    )

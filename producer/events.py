@@ -60,6 +60,6 @@ class EventApplier:
             failpoints.reach("events.applied")
         if time.monotonic() >= self._next_expiry:
             with self._transaction() as session:
-                expired = events.expire(session, self._kept)
+                expired = events.expire(session, self._kept) + events.drop_deleted(session)
             self._next_expiry = time.monotonic() + (0.0 if expired else _EXPIRE_EVERY)
         return handled

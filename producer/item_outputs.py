@@ -11,11 +11,12 @@ import structlog
 
 from ocrfleet import failpoints
 from ocrfleet.blobs import Blobs
-from ocrfleet.bucket_records import MAX_KEY
 from ocrfleet.db import Database
-from ocrfleet.errors import CallerError, FleetError
+from ocrfleet.errors import CallerError, FleetError, ValidationFailed
+from ocrfleet.rights import Rights, impossible
+from ocrfleet.s3 import BadName
 from ocrfleet.settings import Settings
-from ocrfleet.store import item_outputs
+from ocrfleet.store import item_outputs, rights
 from ocrfleet.store.item_outputs import EndedItem, OutputJob
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ class ItemWriter:
     """Any number of producers may do so at once, each with a job of its own."""
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
-        del settings
+        self._bucket = settings.bucket
         self._database = database
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="output")
@@ -62,26 +63,44 @@ class ItemWriter:
 
     def _write(self, job: OutputJob) -> None:
         with self._database.transaction() as session:
+            held = rights.of_job(session, job.id, self._bucket)
             last, items = item_outputs.chunk(session, job, _RESULTS)
-        named = [(item, output_key(job.output, item)) for item in items]
-        possible = [(item, key) for item, key in named if len(key.encode()) <= MAX_KEY]
-        writing = [self._threads.submit(self._put, job, item, key) for item, key in possible]
+        writing = [self._threads.submit(self._try, job, item, held) for item in items]
         try:
-            for one in as_completed(writing):
-                one.result()
+            refused = [error for one in as_completed(writing) if (error := one.result())]
         finally:
             # After a fault no other is begun, and none is still being written when the lease is given back.
             for one in writing:
                 one.cancel()
             wait(writing)
         failpoints.reach("outputs.written")
-        error = _too_long([key for _, key in named if len(key.encode()) > MAX_KEY])
         with self._database.transaction() as session:
-            item_outputs.advance(session, job, last, error)
+            item_outputs.advance(session, job, last, _told(job, refused))
 
-    def _put(self, job: OutputJob, item: EndedItem, key: str) -> None:
+    def _try(self, job: OutputJob, item: EndedItem, held: Rights) -> FleetError | None:
+        """Write one item; an error that is this item's alone is returned, and no reason to wait with the others."""
+        bucket, key = job.output.get("bucket") or item.bucket, output_key(job.output, item)
+        if fault := impossible(key):
+            return ValidationFailed(fault)
+        if not held.may_write(bucket, key):
+            return held.refusal(bucket, key)
+        try:
+            self._put(job, item, bucket, key)
+        except BadName as exc:
+            return exc
+        except CallerError as exc:
+            # Beside an object that could not be read either: nobody will repair a bucket that a line has misspelt.
+            if job.output.get("bucket") or self._was_read(item):
+                raise
+            return exc
+        return None
+
+    def _was_read(self, item: EndedItem) -> bool:
+        with self._database.statement() as session:
+            return item_outputs.was_read(session, item.id)
+
+    def _put(self, job: OutputJob, item: EndedItem, bucket: str, key: str) -> None:
         """Write one item; its lines go through a file, since a document may have ten thousand pages."""
-        bucket = job.output.get("bucket") or item.bucket
         with tempfile.TemporaryDirectory(prefix="ocrfleet-output-") as folder:
             path = Path(folder) / "item.json"
             with path.open("wb") as file:
@@ -122,9 +141,13 @@ def head(job: OutputJob, item: EndedItem) -> dict[str, Any]:
     return members | ({"member": item.member} if item.member else {})
 
 
-def _too_long(keys: Sequence[str]) -> dict[str, Any] | None:
-    if not keys:
+def _told(job: OutputJob, refused: Sequence[FleetError]) -> dict[str, Any] | None:
+    """What the job says of items that can never be written."""
+    if not refused:
         return None
-    log.warning("output_key_too_long", keys=len(keys), key=keys[0])
-    detail = f"{len(keys)} outputs would have keys of more than {MAX_KEY} bytes, the first: {keys[0]}"
-    return {"code": "validation_failed", "detail": detail}
+    first = refused[0]
+    log.warning(
+        "outputs_impossible", job_id=str(job.id), items=len(refused), code=first.code, error=first.detail
+    )
+    detail = f"{len(refused)} outputs cannot be written, the first: {first.detail}"
+    return {"code": first.code, "detail": detail, "items": len(refused)}

@@ -12,7 +12,9 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from ocrfleet import telemetry
 from ocrfleet.db import driver_url
+from ocrfleet.processes import spare_collector
 from ocrfleet.settings import Settings
 from ocrfleet.store import dispatch
 from ocrfleet.store.notify import WORK
@@ -44,6 +46,8 @@ class Leader:
             # sorting all of it.
             "enable_bitmapscan": "off",
             "enable_seqscan": "off",
+            # What costs much by the estimate is done after a few rows all the same.
+            "jit": "off",
         }
         self._engine = create_engine(
             driver_url(settings.database_url),
@@ -123,3 +127,12 @@ class Leader:
             # SQLAlchemy did not see it happen, and would roll back on a connection that is gone.
             connection.invalidate()
             raise
+
+
+def main(config: Settings, stop: threading.Event) -> int:
+    """The leader's process: a candidate, until `stop`."""
+    telemetry.configure(config, "producer-dispatch")
+    leader = Leader(config)
+    spare_collector()
+    leader.run(stop)
+    return 0

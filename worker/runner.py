@@ -31,7 +31,7 @@ from worker import escalation, results, settlements
 from worker.breaker import Breaker
 from worker.cache import ResultCache, worth_keeping
 from worker.claims import Claims
-from worker.decode import Found, Loaded, Loader, Recalled
+from worker.decode import Found, Loaded, Loader, Recalled, Unpacked
 from worker.engines.base import Engine, EngineInfo
 from worker.escalation import Plan
 from worker.gates import BatchGate, PageGate
@@ -252,6 +252,9 @@ class Runner:
                     body = results.recalled(known.body, found.all_timings())
                     spent = Spent(found.bytes, cached=True)
                     return settlements.of(page, self.incarnation, PageState.SUCCEEDED, body, spent)
+                if isinstance(known, Unpacked):
+                    self._guard.fetched()
+                    return settlements.unpacked(page, self.incarnation, known.members)
                 loaded = known
                 found.pixels = loaded.pixels
             # Its place among the pages ahead is kept until the engine takes it: they are bounded by what is decoded.

@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("tenants", sa.Column("bytes_per_day", sa.BigInteger(), nullable=True))
     op.add_column("tenants", sa.Column("jobs_open", sa.Integer(), nullable=True))
     op.add_column("tenants", sa.Column("requests_per_minute", sa.Integer(), nullable=True))
+    op.add_column("tenants", sa.Column("buckets", postgresql.ARRAY(sa.Text()), nullable=True))
     op.add_column("api_keys", sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "idempotency_keys",
@@ -45,12 +46,21 @@ def upgrade() -> None:
         sa.Column("prompt_tokens", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("output_tokens", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("seconds", sa.Float(), server_default="0", nullable=False),
+        sa.Column("interactive", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["tenants.id"], name=op.f("usage_tenant_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("job_id", "day", name=op.f("usage_pkey")),
     )
-    op.create_index("usage_tenant_id_day", "usage", ["tenant_id", "day"])
+    op.create_index(
+        "usage_tenant_id_day", "usage", ["tenant_id", "day"], postgresql_include=["pages", "bytes"]
+    )
+    op.create_index(
+        "usage_unfolded",
+        "usage",
+        ["day"],
+        postgresql_where=sa.text("interactive AND job_id <> tenant_id"),
+    )
     op.create_index(
         "jobs_unfinished",
         "jobs",
@@ -63,11 +73,17 @@ def downgrade() -> None:
     op.drop_index(
         "jobs_unfinished", table_name="jobs", postgresql_where=sa.text("lane = 'bulk' AND finished_at IS NULL")
     )
+    op.drop_index(
+        "usage_unfolded",
+        table_name="usage",
+        postgresql_where=sa.text("interactive AND job_id <> tenant_id"),
+    )
     op.drop_index("usage_tenant_id_day", table_name="usage")
     op.drop_table("usage")
     op.drop_index("idempotency_keys_created_at", table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
     op.drop_column("api_keys", "last_used_at")
+    op.drop_column("tenants", "buckets")
     op.drop_column("tenants", "requests_per_minute")
     op.drop_column("tenants", "jobs_open")
     op.drop_column("tenants", "bytes_per_day")

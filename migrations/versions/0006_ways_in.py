@@ -34,6 +34,12 @@ def upgrade() -> None:
     )
     op.create_index("uploads_open", "uploads", ["created_at"], postgresql_where=sa.text("state = 'open'"))
     op.create_index(
+        "uploads_uncleared",
+        "uploads",
+        ["created_at", "id"],
+        postgresql_where=sa.text("state = 'expired' AND completed_at IS NULL"),
+    )
+    op.create_index(
         "uploads_tenant_id_created_at", "uploads", ["tenant_id", sa.text("created_at DESC"), "id"]
     )
     op.create_table(
@@ -42,12 +48,21 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.UUID(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("token_sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("request_id", sa.UUID(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["tenants.id"], name=op.f("event_sources_tenant_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("event_sources_pkey")),
-        sa.UniqueConstraint("name", "tenant_id", name=op.f("event_sources_name_tenant_id_key")),
+        sa.UniqueConstraint("request_id", name=op.f("event_sources_request_id_key")),
+    )
+    op.create_index(
+        "event_sources_name_tenant_id",
+        "event_sources",
+        ["name", "tenant_id"],
+        unique=True,
+        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_table(
         "bucket_events",
@@ -60,6 +75,8 @@ def upgrade() -> None:
         sa.Column("version_id", sa.Text(), nullable=True),
         sa.Column("etag", sa.Text(), nullable=True),
         sa.Column("bytes", sa.BigInteger(), nullable=True),
+        sa.Column("sequencer", sa.Text(), nullable=True),
+        sa.Column("happened_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("fault", sa.Text(), nullable=True),
         sa.Column("received_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("handled_at", sa.DateTime(timezone=True), nullable=True),
@@ -76,10 +93,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("fault IS NOT NULL"),
     )
     op.create_index("bucket_events_received_at", "bucket_events", ["received_at"])
+    op.create_index("bucket_events_source_id_id", "bucket_events", ["source_id", sa.text("id DESC")])
     op.create_index(
         "bucket_events_waiting",
         "bucket_events",
-        ["id"],
+        ["source_id", "id"],
         postgresql_where=sa.text("handled_at IS NULL AND fault IS NULL"),
     )
     op.create_table(
@@ -93,6 +111,7 @@ def upgrade() -> None:
         sa.Column("job", postgresql.JSONB(), nullable=False),
         sa.Column("enabled", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("rescan_seconds", sa.Integer(), server_default="900", nullable=False),
+        sa.Column("request_id", sa.UUID(), nullable=True),
         sa.Column("cursor", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("rescan_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
@@ -102,6 +121,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("bucket_rules_pkey")),
         sa.UniqueConstraint("tenant_id", "name", name=op.f("bucket_rules_tenant_id_name_key")),
+        sa.UniqueConstraint("request_id", name=op.f("bucket_rules_request_id_key")),
     )
     op.create_index("bucket_rules_bucket", "bucket_rules", ["bucket"], postgresql_where=sa.text("enabled"))
     op.create_table(
@@ -110,12 +130,15 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("etag", sa.Text(), nullable=False),
         sa.Column("version_id", sa.Text(), nullable=True),
+        sa.Column("sequencer", sa.Text(), nullable=True),
+        sa.Column("happened_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["rule_id"], ["bucket_rules.id"], name=op.f("rule_objects_rule_id_fkey"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("rule_id", "key", "etag", name=op.f("rule_objects_pkey")),
+        sa.PrimaryKeyConstraint("rule_id", "key", name=op.f("rule_objects_pkey")),
     )
+    op.create_index("rule_objects_seen_at", "rule_objects", ["rule_id", "seen_at"])
     op.create_table(
         "files",
         sa.Column("id", sa.Text(), nullable=False),
@@ -170,9 +193,20 @@ def upgrade() -> None:
         "batches_tenant_id_created_at", "batches", ["tenant_id", sa.text("created_at DESC"), "id"]
     )
     op.create_index("batches_open", "batches", ["created_at"], postgresql_where=sa.text("ended_at IS NULL"))
+    op.create_index(
+        "batches_uncleared",
+        "batches",
+        ["ended_at"],
+        postgresql_where=sa.text("ended_at IS NOT NULL AND leased_until IS NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index(
+        "batches_uncleared",
+        table_name="batches",
+        postgresql_where=sa.text("ended_at IS NOT NULL AND leased_until IS NULL"),
+    )
     op.drop_index("batches_open", table_name="batches", postgresql_where=sa.text("ended_at IS NULL"))
     op.drop_index("batches_tenant_id_created_at", table_name="batches")
     op.drop_table("batches")
@@ -193,6 +227,11 @@ def downgrade() -> None:
     op.drop_table("bucket_events")
     op.drop_table("event_sources")
     op.drop_index("uploads_tenant_id_created_at", table_name="uploads")
+    op.drop_index(
+        "uploads_uncleared",
+        table_name="uploads",
+        postgresql_where=sa.text("state = 'expired' AND completed_at IS NULL"),
+    )
     op.drop_index("uploads_open", table_name="uploads", postgresql_where=sa.text("state = 'open'"))
     op.drop_table("uploads")
     op.drop_column("items", "bytes")

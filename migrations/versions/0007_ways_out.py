@@ -18,6 +18,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("webhook_ids", sa.ARRAY(sa.UUID()), server_default="{}", nullable=False))
     op.add_column("jobs", sa.Column("rule_id", sa.BigInteger(), nullable=True))
     op.add_column("jobs", sa.Column("open_until", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("redrives", sa.Column("request_id", sa.UUID(), nullable=True))
+    op.create_unique_constraint(op.f("redrives_request_id_key"), "redrives", ["request_id"])
     op.create_index("jobs_open", "jobs", ["rule_id"], postgresql_where=sa.text("open_until IS NOT NULL"))
     op.create_index(
         "jobs_outputs",
@@ -36,6 +38,7 @@ def upgrade() -> None:
         sa.Column("options", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("state", sa.Text(), server_default="queued", nullable=False),
         sa.Column("cursor", postgresql.JSONB(), server_default="{}", nullable=False),
+        sa.Column("lease", sa.UUID(), nullable=True),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("items", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("failed", sa.BigInteger(), server_default="0", nullable=False),
@@ -57,6 +60,23 @@ def upgrade() -> None:
     op.create_index("exports_job_id", "exports", ["job_id", "created_at"])
     op.create_index(
         "exports_open", "exports", ["created_at"], postgresql_where=sa.text("finished_at IS NULL")
+    )
+    op.create_index(
+        "exports_place",
+        "exports",
+        ["bucket", "prefix"],
+        unique=True,
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_table(
+        "export_names",
+        sa.Column("export_id", sa.UUID(), nullable=False),
+        sa.Column("ordinal", sa.BigInteger(), nullable=False),
+        sa.Column("occurrence", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["export_id"], ["exports.id"], name=op.f("export_names_export_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("export_id", "ordinal", name=op.f("export_names_pkey")),
     )
     op.create_table(
         "webhooks",
@@ -130,6 +150,8 @@ def downgrade() -> None:
     op.drop_table("webhook_deliveries")
     op.drop_index("webhooks_tenant_id_created_at", table_name="webhooks")
     op.drop_table("webhooks")
+    op.drop_table("export_names")
+    op.drop_index("exports_place", table_name="exports", postgresql_where=sa.text("finished_at IS NULL"))
     op.drop_index("exports_open", table_name="exports", postgresql_where=sa.text("finished_at IS NULL"))
     op.drop_index("exports_job_id", table_name="exports")
     op.drop_table("exports")
@@ -137,6 +159,8 @@ def downgrade() -> None:
         "jobs_outputs", table_name="jobs", postgresql_where=sa.text("output_leased_until IS NOT NULL")
     )
     op.drop_index("jobs_open", table_name="jobs", postgresql_where=sa.text("open_until IS NOT NULL"))
+    op.drop_constraint(op.f("redrives_request_id_key"), "redrives")
+    op.drop_column("redrives", "request_id")
     op.drop_column("jobs", "open_until")
     op.drop_column("jobs", "rule_id")
     op.drop_column("jobs", "webhook_ids")

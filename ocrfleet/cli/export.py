@@ -23,7 +23,7 @@ from ocrfleet.cli.console import (
     reports_errors,
     say,
 )
-from ocrfleet.client.export_handles import ExportHandle
+from ocrfleet.client import ExportHandle
 from ocrfleet.client.exports import Export, Item
 from ocrfleet.errors import ValidationFailed
 from ocrfleet.settings import settings

@@ -6,11 +6,12 @@ import typer
 
 from ocrfleet.cli.console import put, put_json, put_table, reports_errors, say
 from ocrfleet.cli.keys import Json, record
+from ocrfleet.rights import MAX_RIGHTS, misnamed
 from ocrfleet.store import tenants
 
 app = typer.Typer(no_args_is_help=True, help="List, make and change tenants.")
 _PAGE = 500
-_NONE = "none"
+_NONE, _ALL = "none", "all"
 
 
 def _number(value: str) -> int | None:
@@ -31,6 +32,13 @@ Weight = Annotated[float | None, typer.Option(min=0.000001, help="Its share of a
 Pages = Annotated[str | None, typer.Option(help=f"By UTC day; `{_NONE}`: any number.")]
 Bytes = Annotated[str | None, typer.Option(help=f"Of the objects read, by UTC day; or `{_NONE}`.")]
 Jobs = Annotated[str | None, typer.Option(help=f"Unfinished jobs that go on at once; or `{_NONE}`.")]
+Buckets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bucket",
+        help=f"What it may read and write, `bucket` or `bucket/prefix`; several times, or `{_ALL}`: every bucket.",
+    ),
+]
 Requests = Annotated[str | None, typer.Option(help=f"To the API; or `{_NONE}`.")]
 
 
@@ -55,9 +63,13 @@ def ls(*, json: Json = False) -> None:
     if json:
         put_json([dict(row) for row in found])
         return
-    head = ("NAME", "WEIGHT", "PAGES/DAY", "BYTES/DAY", "JOBS OPEN", "REQUESTS/MIN", "ID")
+    head = ("NAME", "WEIGHT", "PAGES/DAY", "BYTES/DAY", "JOBS OPEN", "REQUESTS/MIN", "BUCKETS", "ID")
     limits = (
-        [str(row[limit] if row[limit] is not None else "-") for limit in tenants.LIMITS] for row in found
+        [
+            *(str(row[limit] if row[limit] is not None else "-") for limit in tenants.LIMITS),
+            _ALL if row["buckets"] is None else " ".join(row["buckets"]) or "-",
+        ]
+        for row in found
     )
     rows = zip(found, limits, strict=True)
     put_table([head, *((row["name"], f"{row['weight']:g}", *cells, str(row["id"])) for row, cells in rows)])
@@ -73,6 +85,7 @@ def create(
     bytes_per_day: Bytes = None,
     jobs_open: Jobs = None,
     requests_per_minute: Requests = None,
+    bucket: Buckets = None,
 ) -> None:
     """Make a tenant and print its id; `ocrfleet keys create --tenant NAME` makes its first key."""
     limits = _given(
@@ -81,8 +94,9 @@ def create(
         jobs_open=jobs_open,
         requests_per_minute=requests_per_minute,
     )
+    rights = _rights(bucket) if bucket else None
     with record() as session:
-        tenant_id = tenants.create(session, name, weight=weight or 1.0, limits=limits)
+        tenant_id = tenants.create(session, name, weight=weight or 1.0, limits=limits, buckets=rights)
     put(str(tenant_id))
     say(f"its first key: ocrfleet keys create --tenant {name}")
 
@@ -97,6 +111,7 @@ def set_(
     bytes_per_day: Bytes = None,
     jobs_open: Jobs = None,
     requests_per_minute: Requests = None,
+    bucket: Buckets = None,
 ) -> None:
     """Change what is named."""
     changes = _given(
@@ -107,11 +122,26 @@ def set_(
     )
     if weight is not None:
         changes["weight"] = weight
+    if bucket:
+        changes["buckets"] = _rights(bucket)
     if not changes:
         raise typer.BadParameter("name something to change")
     with record() as session:
         row = tenants.change(session, tenants.named(session, name), changes)
     put_json(dict(row), indent=True)
+
+
+def _rights(named: list[str]) -> list[str] | None:
+    if named == [_ALL]:
+        return None
+    if len(named) > MAX_RIGHTS:
+        raise typer.BadParameter(f"a tenant has at most {MAX_RIGHTS} rights, not {len(named)}")
+    for one in named:
+        if one == _ALL:
+            raise typer.BadParameter(f"`{_ALL}` stands alone")
+        if fault := misnamed(one):
+            raise typer.BadParameter(fault)
+    return named
 
 
 def _given(**limits: str | None) -> dict[str, Any]:

@@ -9,7 +9,19 @@ with Client("http://127.0.0.1:8000", key) as client:
 """
 
 from ocrfleet.client.clients import AsyncClient, Client
-from ocrfleet.client.errors import ApiError, UnreachableError
+from ocrfleet.client.errors import ApiError, StoreError, UnreachableError
+from ocrfleet.client.export_handles import AsyncExportHandle, ExportHandle
 from ocrfleet.client.handles import AsyncJobHandle, JobHandle, Text
 
-__all__ = ["ApiError", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle", "Text", "UnreachableError"]
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "AsyncExportHandle",
+    "AsyncJobHandle",
+    "Client",
+    "ExportHandle",
+    "JobHandle",
+    "StoreError",
+    "Text",
+    "UnreachableError",
+]

@@ -13,14 +13,15 @@ from ocrfleet.client.errors import BUSY, ApiError, UnreachableError
 from ocrfleet.client.steps import Close, Emit, Pause, Send, Steps, Stream
 
 LONGEST_WAIT = 60.0
-"""Seconds; a server that asks for more is asked again then."""
+"""Seconds; a server that is away for longer is asked again then, and a quota that is used up for longer is told."""
 LONGEST_BACKOFF = 5.0
 IN_FLIGHT = "idempotency_in_flight"
 """The code of a 409: an earlier try of this call is still being answered."""
-_CONFLICT = 409
+_CONFLICT, _TOO_MANY = 409, 429
 _PROXIES = frozenset({502, 504})
 """From a proxy that did not reach the API; from the API itself they are an answer."""
-_HOPELESS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+HOPELESS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""Errors of a transport that another try would meet too."""
 _chance = random.Random()  # noqa: S311 (jitter)
 
 
@@ -40,7 +41,7 @@ class Calls:
             try:
                 response: httpx.Response = yield send
             except httpx.TransportError as exc:
-                if last or isinstance(exc, _HOPELESS):
+                if last or isinstance(exc, HOPELESS):
                     raise UnreachableError(f"no answer from {self.url}: {exc or type(exc).__name__}") from exc
                 wait = backoff(attempt)
             else:
@@ -103,14 +104,18 @@ def backoff(failures: int) -> float:
 
 def retry_after(response: httpx.Response) -> float:
     """Seconds that the server asks us to wait; 0 if it does not say."""
+    return min(_asked_wait(response), LONGEST_WAIT)
+
+
+def _asked_wait(response: httpx.Response) -> float:
     value = response.headers.get("Retry-After", "")
-    return min(float(value), LONGEST_WAIT) if value.isdecimal() else 0.0
+    return float(value) if value.isdecimal() else 0.0
 
 
 def worth_another_try(response: httpx.Response) -> bool:
-    """Whether the refusal may pass: the server was busy, out of reach, or is still answering an earlier try."""
+    """Whether the refusal may pass soon: the server was busy, out of reach, or is still answering an earlier try."""
     if response.status_code in BUSY:
-        return True
+        return response.status_code != _TOO_MANY or _asked_wait(response) <= LONGEST_WAIT
     is_problem = response.headers.get("Content-Type", "").startswith("application/problem+json")
     if response.status_code in _PROXIES:
         return not is_problem

@@ -29,3 +29,7 @@ class ApiError(Exception):
 
 class UnreachableError(Exception):
     """The API did not answer, however often it was asked."""
+
+
+class StoreError(UnreachableError):
+    """The store did not take the bytes of an upload, however often they were sent; the API did answer."""

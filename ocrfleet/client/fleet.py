@@ -32,7 +32,7 @@ class FleetCalls(Calls):
     ) -> Steps[Result]:
         """Read one image now, on the interactive lane: PNG, JPEG and so on, as bytes of the file.
 
-        ApiError: `no_capacity` when the fleet stays busy, `inference_timeout`, `unsupported_media_type`, `file_too_large`.
+        ApiError: `no_capacity` when the fleet stays busy, `rate_limited` when the day's quota is used up, `inference_timeout`, `unsupported_media_type`, `file_too_large`.
         """
         members = given(fields=fields, output_schema=output_schema, options=options)
         packed = {name: orjson.dumps(value).decode() for name, value in members.items()}

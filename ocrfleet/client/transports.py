@@ -15,6 +15,7 @@ from ocrfleet.client.errors import UnreachableError
 from ocrfleet.client.steps import Close, Do, Emit, Pause, Read, Send, Step, Steps, Stream, Together, go_on
 
 T = TypeVar("T")
+_ADDRESSES = ("http://", "https://")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -31,12 +32,16 @@ class SyncTransport(Sync):
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
+        self._elsewhere: dict[bool, httpx.Client] = {}
+        """For addresses that are not below the API's, by whether a proxy may stand before them."""
+        self._making = threading.Lock()
         self._closed = threading.Event()
 
     def close(self) -> None:
         """Give the connections back; a call that waits for its next try makes it at once, and fails."""
         self._closed.set()
-        self._http.close()
+        for http in (self._http, *self._elsewhere.values()):
+            http.close()
 
     def carry_out(self, steps: Steps[T]) -> T:
         underway = _Underway(steps)
@@ -90,12 +95,22 @@ class SyncTransport(Sync):
 
     def _send(self, send: Send, streams: dict[httpx.Response, Iterator[bytes]]) -> httpx.Response:
         _check_open(self._closed)
-        response = self._http.send(_request(self._http, send), stream=send.stream)
+        http = self._way(send)
+        response = http.send(_request(http, send), stream=send.stream)
         if send.stream and response.is_success:
             streams[response] = response.iter_bytes()
         elif send.stream:
             response.read()
         return response
+
+    def _way(self, send: Send) -> httpx.Client:
+        if not send.path.startswith(_ADDRESSES):
+            return self._http
+        proxy = _may_use_proxy(send.path)
+        with self._making:
+            if proxy not in self._elsewhere:
+                self._elsewhere[proxy] = httpx.Client(timeout=self._http.timeout, trust_env=proxy)
+            return self._elsewhere[proxy]
 
     def _release(self, underway: _Underway[Any]) -> None:
         underway.steps.close()
@@ -108,12 +123,14 @@ class AsyncTransport(Async):
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
+        self._elsewhere: dict[bool, httpx.AsyncClient] = {}
         self._closed = asyncio.Event()
 
     async def close(self) -> None:
         """Give the connections back; a call that waits for its next try makes it at once, and fails."""
         self._closed.set()
-        await self._http.aclose()
+        for http in (self._http, *self._elsewhere.values()):
+            await http.aclose()
 
     async def carry_out(self, steps: Steps[T]) -> T:
         underway = _Underway(steps)
@@ -168,7 +185,8 @@ class AsyncTransport(Async):
 
     async def _send(self, send: Send, streams: dict[httpx.Response, AsyncIterator[bytes]]) -> httpx.Response:
         _check_open(self._closed)
-        response = await self._http.send(_request(self._http, send), stream=send.stream)
+        http = self._way(send)
+        response = await http.send(_request(http, send), stream=send.stream)
         if send.stream and response.is_success:
             streams[response] = response.aiter_bytes()
         elif send.stream:
@@ -189,6 +207,14 @@ class AsyncTransport(Async):
             for task in tasks:
                 task.cancel()
 
+    def _way(self, send: Send) -> httpx.AsyncClient:
+        if not send.path.startswith(_ADDRESSES):
+            return self._http
+        proxy = _may_use_proxy(send.path)
+        if proxy not in self._elsewhere:
+            self._elsewhere[proxy] = httpx.AsyncClient(timeout=self._http.timeout, trust_env=proxy)
+        return self._elsewhere[proxy]
+
     async def _release(self, underway: _Underway[Any]) -> None:
         underway.steps.close()
         for response in underway.streams:
@@ -206,13 +232,17 @@ def options(url: str, key: str, timeout: float) -> dict[str, Any]:
         "base_url": url,
         "headers": {"Authorization": f"Bearer {key}"},
         "timeout": httpx.Timeout(timeout, connect=5.0),
-        # A proxy for the internet does not reach a server of this machine.
-        "trust_env": httpx.URL(url).host not in _LOOPBACK,
+        "trust_env": _may_use_proxy(url),
     }
 
 
+def _may_use_proxy(url: str) -> bool:
+    """A proxy for the internet does not reach a server of this machine."""
+    return httpx.URL(url).host not in _LOOPBACK
+
+
 def _request(http: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:
-    request = http.build_request(
+    return http.build_request(
         send.method,
         send.path,
         params=send.params,
@@ -222,6 +252,3 @@ def _request(http: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Reques
         files=send.files,
         timeout=http.timeout if send.timeout is None else send.timeout,
     )
-    if send.path.startswith(("http://", "https://")):
-        del request.headers["Authorization"]
-    return request

@@ -5,18 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike, fsencode
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, TypedDict
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, TypeVar
 
 from ocrfleet.client.asks import Calls, given, part
 from ocrfleet.client.calls import call, stream
-from ocrfleet.client.errors import ApiError
+from ocrfleet.client.errors import ApiError, StoreError
+from ocrfleet.client.puts import TIMEOUT, put
 from ocrfleet.client.steps import Do, Send, Steps, Stream, Together
 
+T = TypeVar("T")
 Local: TypeAlias = str | PathLike[str]
 TOGETHER = 8
 LONGEST_NAME = 255
-STORE_TIMEOUT = 120.0
-"""Seconds of silence of the store."""
+_GONE = 404
 
 
 class Upload(TypedDict):
@@ -95,19 +96,41 @@ class UploadCalls(Calls):
 
     @call
     def upload_bytes(self, data: bytes, filename: str) -> Steps[Upload]:
-        """Put bytes that are in memory."""
-        return self._put(filename, len(data), lambda begin, size: data[begin : begin + size])
+        """Put bytes that are in memory. StoreError if the store does not take them; so in the other calls."""
+        found = yield from self._begin(filename, len(data))
+        return (yield from self._put(found, lambda begin, size: data[begin : begin + size]))
 
     @call
-    def upload_file(self, path: Local, *, name: str | None = None) -> Steps[Upload]:
-        """Put one file, a large one in parts, of which one is in memory at a time. OSError if it cannot be read."""
+    def upload_file(
+        self,
+        path: Local,
+        *,
+        name: str | None = None,
+        resume: str | None = None,
+        begun: Callable[[str], object] | None = None,
+    ) -> Steps[Upload]:
+        """Put one file, a large one in parts, of which one is in memory at a time. OSError if it cannot be read.
+
+        `begun` is told the upload's id before anything is sent. Given as `resume` later, only the parts that are
+        missing are sent, and nothing if it is complete; one that is gone or of another size is begun anew.
+        """
         path = Path(path)
         try:
             size = (yield Do(path.stat)).st_size
-            return (yield from self._put(name or path.name, size, partial(_read, path)))
+            earlier = (yield from self._earlier(resume, size)) if resume else None
+            if earlier and earlier["state"] == "complete":
+                return earlier
+            upload = (yield from self._missing(earlier)) if earlier else None
+            if upload is None:
+                upload = yield from self._begin(name or _text(path.name), size)
+                if begun:
+                    begun(upload["id"])
+            return (yield from self._put(upload, partial(_read, path)))
         except ApiError as exc:
             exc.add_note(f"while uploading {path}")
             raise
+        except StoreError as exc:
+            raise StoreError(f"{path}: {exc}") from exc
 
     @call
     def upload(self, *places: Local) -> Steps[list[Upload]]:
@@ -122,21 +145,48 @@ class UploadCalls(Calls):
             )
         )
 
-    def _put(self, name: str, size: int, read: Callable[[int, int], bytes]) -> Steps[Upload]:
-        """`read` is given where to begin and how many bytes are wanted."""
+    def _begin(self, name: str, size: int) -> Steps[NewUpload]:
         name = name[-LONGEST_NAME:]
         kind = mimetypes.guess_type(name)[0]
-        begun = yield from UploadCalls.create_upload.steps(self, name, size, content_type=kind)
-        if begun["method"] == "post":
-            form, files = begun["fields"], {"file": (name, (yield Do(lambda: read(0, size))))}
-            url = begun["url"] or ""
-            yield from self.ask(Send(method="POST", path=url, form=form, files=files, timeout=STORE_TIMEOUT))
+        return UploadCalls.create_upload.steps(self, name, size, content_type=kind)
+
+    def _earlier(self, upload_id: str, size: int) -> Steps[Upload | None]:
+        """An upload that was begun before; None if it cannot be gone on with."""
+        found = yield from _if_there(UploadCalls.upload_status.steps(self, upload_id))
+        fits = found and found["bytes"] == size and found["state"] != "expired"
+        return found if fits else None
+
+    def _missing(self, upload: Upload) -> Steps[NewUpload | None]:
+        """The upload with its parts; None for one that goes in one piece."""
+        parts = yield from _if_there(UploadCalls.upload_parts.steps(self, upload["id"]))
+        return (
+            None if parts is None else NewUpload(**upload, method="parts", url=None, fields={}, parts=parts)
+        )
+
+    def _put(self, upload: NewUpload, read: Callable[[int, int], bytes]) -> Steps[Upload]:
+        """`read` is given where to begin and how many bytes are wanted."""
+        if upload["method"] == "post":
+            name, form, url = upload["filename"], upload["fields"], upload["url"] or ""
+            files = {"file": (name, (yield Do(partial(read, 0, upload["bytes"]))))}
+            ask = Send(method="POST", path=url, form=form, files=files, timeout=TIMEOUT)
+            yield from put(ask, self.attempts)
         sent = 0
-        for one in begun["parts"]:
-            data: bytes = yield Do(partial(read, sent, one["bytes"]))
-            yield from self.ask(Send(method="PUT", path=one["url"], content=data, timeout=STORE_TIMEOUT))
+        for one in upload["parts"]:
+            if not one["uploaded"]:
+                data: bytes = yield Do(partial(read, sent, one["bytes"]))
+                ask = Send(method="PUT", path=one["url"], content=data, timeout=TIMEOUT)
+                yield from put(ask, self.attempts)
             sent += one["bytes"]
-        return (yield from UploadCalls.complete_upload.steps(self, begun["id"]))
+        return (yield from UploadCalls.complete_upload.steps(self, upload["id"]))
+
+
+def _if_there(steps: Steps[T]) -> Steps[T | None]:
+    try:
+        return (yield from steps)
+    except ApiError as exc:
+        if exc.status != _GONE:
+            raise
+        return None
 
 
 def local_files(places: Sequence[Local]) -> list[LocalFile]:

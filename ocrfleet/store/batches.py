@@ -192,7 +192,7 @@ def begin(session: Session, turn: Turn, made: Sequence[NewJob], *, lines: int, r
 
 
 def fail(session: Session, turn: Turn, errors: Sequence[Mapping[str, Any]]) -> None:
-    """End a batch whose input file is no batch."""
+    """End a batch whose input file is no batch, or that cannot be read or written down."""
     query = """
         UPDATE batches SET status = 'failed', ended_at = now(), errors = CAST(:errors AS jsonb), leased_until = NULL
         WHERE id = :id AND leased_until = :held"""
@@ -225,6 +225,32 @@ def end(
         "errors": error_file_id,
     }
     return session.execute(text(query), values).scalar() is not None
+
+
+# Nobody's turn comes any more once it has ended: the column of that lease says when its images were removed.
+_DONE_WITH = text("""
+SELECT id, tenant_id FROM batches b
+WHERE ended_at IS NOT NULL AND leased_until IS NULL
+  AND (ended_at < now() - make_interval(secs => :seconds) OR NOT EXISTS (
+      SELECT 1 FROM jobs j WHERE j.id = ANY(b.job_ids) AND j.purged_at IS NULL))
+  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = ANY(b.job_ids) AND j.finished_at IS NULL)
+ORDER BY ended_at LIMIT :limit
+""")
+
+
+def done_with(session: Session, seconds: float, limit: int = 100) -> list[tuple[str, UUID]]:
+    """Ids and tenants of batches whose images are still to be removed: they ended so long ago, or their jobs are gone.
+
+    A batch with a job that was redriven keeps them until that has ended again.
+    """
+    rows = session.execute(_DONE_WITH, {"seconds": seconds, "limit": limit})
+    return [(row.id, row.tenant_id) for row in rows]
+
+
+def cleared(session: Session, batch_id: str) -> None:
+    """None of its images is in the store any more."""
+    query = "UPDATE batches SET leased_until = now() WHERE id = :id AND ended_at IS NOT NULL"
+    session.execute(text(query), {"id": batch_id})
 
 
 _PAGES = text("""

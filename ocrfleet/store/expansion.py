@@ -233,31 +233,6 @@ class CountedItem:
     size: int | None = None
 
 
-def lease_items(session: Session, limit: int, seconds: float, *, per_job: int = 8) -> list[PendingItem]:
-    """Take items to count, a few of each job, so that a job of a million documents does not hold up the rest."""
-    query = """
-        UPDATE items i SET leased_until = now() + make_interval(secs => :seconds)
-        FROM (
-            SELECT x.id, j.options, j.output FROM jobs j CROSS JOIN LATERAL (
-                SELECT id FROM items
-                WHERE job_id = j.id AND state = 'pending' AND (leased_until IS NULL OR leased_until <= now())
-                ORDER BY id LIMIT :per_job FOR NO KEY UPDATE SKIP LOCKED
-            ) x
-            WHERE j.items_pending > 0 AND j.state IN ('queued', 'running', 'paused') ORDER BY j.created_at LIMIT :limit
-        ) due
-        WHERE i.id = due.id
-        RETURNING i.id, i.job_id, i.bucket, i.key, i.etag, i.version_id,
-                  due.options || coalesce(i.options, '{}') AS options, i.member, due.output"""
-    values = {"limit": limit, "seconds": seconds, "per_job": per_job}
-    return [PendingItem(*row) for row in session.execute(text(query), values)]
-
-
-def postpone(session: Session, item_ids: Sequence[int], seconds: float) -> None:
-    """Count these later: the store did not answer."""
-    query = "UPDATE items SET leased_until = now() + make_interval(secs => :seconds) WHERE id = ANY(:ids)"
-    session.execute(text(query), {"ids": list(item_ids), "seconds": seconds})
-
-
 def counted(session: Session, found: Sequence[CountedItem]) -> None:
     """Write the pages of counted items; an item counted twice, or of a canceled job, is left alone."""
     held = jobs.lock(session, [c.item.job_id for c in found])

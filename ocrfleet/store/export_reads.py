@@ -35,32 +35,33 @@ class ExportItem:
         return f"{self.key}/{self.member}" if self.member else self.key
 
 
-def extent(session: Session, job_id: UUID) -> tuple[int, bool]:
-    """The last ordinal of the job's items, -1 without any; and whether two of them have the same name."""
-    query = """
-        SELECT coalesce(max(ordinal), -1) AS last, count(*) > count(DISTINCT key || coalesce('/' || member, '')) AS repeated
-        FROM items WHERE job_id = :job"""
-    row = session.execute(text(query), {"job": job_id}).one()
-    return row.last, row.repeated
+def extent(session: Session, job_id: UUID) -> int:
+    """The last ordinal of the job's items, -1 without any."""
+    query = "SELECT coalesce(max(ordinal), -1) FROM items WHERE job_id = :job"
+    return session.execute(text(query), {"job": job_id}).scalar_one()
 
 
-def occurrences(session: Session, job_id: UUID, items: Sequence[ExportItem]) -> dict[int, int]:
-    """By ordinal, the how-manieth of its name in the job each of these items is, from 1."""
+def note_names(session: Session, export_id: UUID, job_id: UUID, last: int) -> bool:
+    """Write down once which items up to `last` have a name that came before; whether any has.
+
+    A sort of all their names: seconds for each million.
+    """
     query = """
-        SELECT ordinal, n FROM (
-            SELECT ordinal, row_number() OVER (PARTITION BY name ORDER BY ordinal) AS n FROM (
-                SELECT ordinal, key || coalesce('/' || member, '') AS name FROM items
-                WHERE job_id = :job AND ordinal <= :last
-            ) named WHERE name = ANY(:names)
-        ) counted WHERE ordinal = ANY(:ordinals)"""
-    ordinals = [item.ordinal for item in items]
-    values = {
-        "job": job_id,
-        "last": max(ordinals),
-        "names": [item.name for item in items],
-        "ordinals": ordinals,
-    }
-    return {row.ordinal: row.n for row in session.execute(text(query), values)}
+        INSERT INTO export_names (export_id, ordinal, occurrence)
+        SELECT :export, ordinal, n FROM (
+            SELECT ordinal, row_number() OVER (PARTITION BY key || coalesce('/' || member, '') ORDER BY ordinal) AS n
+            FROM items WHERE job_id = :job AND ordinal <= :last
+        ) named WHERE n > 1 ON CONFLICT DO NOTHING"""
+    values = {"export": export_id, "job": job_id, "last": last}
+    return session.connection().execute(text(query), values).rowcount > 0
+
+
+def occurrences(session: Session, export_id: UUID, first: int, last: int) -> dict[int, int]:
+    """By ordinal, the how-manieth of its name an item between these is, where it is not the first."""
+    query = """
+        SELECT ordinal, occurrence FROM export_names WHERE export_id = :export AND ordinal BETWEEN :first AND :last"""
+    values = {"export": export_id, "first": first, "last": last}
+    return {row.ordinal: row.occurrence for row in session.execute(text(query), values)}
 
 
 def items(session: Session, job_id: UUID, *, after: int, last: int, limit: int) -> list[ExportItem]:

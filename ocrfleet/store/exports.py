@@ -43,6 +43,8 @@ class Export:
     items: int
     failed: int
     bytes: int
+    lease: UUID
+    partial: bool
     options: Mapping[str, Any]
     """Those of the job."""
     deleted: bool = False
@@ -50,7 +52,7 @@ class Export:
 
 
 class LeaseLost(Exception):  # noqa: N818 (it is no error of the user's, and never leaves the producer)
-    """Another producer has moved the cursor, or the job was deleted: nothing was written to the record."""
+    """Another producer has the export, it has ended, or its job was deleted: nothing was written to the record."""
 
 
 def lacks_regions(session: Session, job_id: UUID) -> bool:
@@ -83,19 +85,14 @@ def create(
             state=state,
         )
     query = """
-        SELECT id, job_id, format, options FROM exports
-        WHERE tenant_id = :tenant AND finished_at IS NULL AND bucket = :bucket AND prefix = :prefix"""
-    values = {"tenant": tenant_id, "bucket": asked.bucket, "prefix": asked.prefix}
-    options = {"partial": asked.partial}
-    for row in session.execute(text(query), values):
-        if (row.job_id, row.format, row.options) == (asked.job_id, asked.format, options):
-            return row.id
-        raise JobStateConflict(f"The export {row.id} is being written there already.", export_id=str(row.id))
-    query = """
         INSERT INTO exports (id, tenant_id, job_id, format, bucket, prefix, options)
-        VALUES (:id, :tenant, :job, :format, :bucket, :prefix, CAST(:options AS jsonb))"""
-    values |= {"id": export_id, "job": asked.job_id, "format": asked.format.value}
-    session.execute(text(query), values | {"options": orjson.dumps(options).decode()})
+        VALUES (:id, :tenant, :job, :format, :bucket, :prefix, CAST(:options AS jsonb))
+        ON CONFLICT (bucket, prefix) WHERE finished_at IS NULL DO NOTHING RETURNING id"""
+    values: dict[str, Any] = {"id": export_id, "tenant": tenant_id, "job": asked.job_id}
+    values |= {"format": asked.format.value, "bucket": asked.bucket, "prefix": asked.prefix}
+    options = {"partial": asked.partial}
+    if not session.execute(text(query), values | {"options": orjson.dumps(options).decode()}).scalar():
+        return _same(session, tenant_id, asked, options)
     where = {"format": asked.format.value, "bucket": asked.bucket, "prefix": asked.prefix}
     audit.record(
         session,
@@ -108,6 +105,21 @@ def create(
         **options,
     )
     return export_id
+
+
+def _same(session: Session, tenant_id: UUID, asked: NewExport, options: Mapping[str, Any]) -> UUID:
+    """The tenant's export that runs and is the same; JobStateConflict where another is being written."""
+    query = """
+        SELECT id, job_id, format, options FROM exports
+        WHERE tenant_id = :tenant AND finished_at IS NULL AND bucket = :bucket AND prefix = :prefix"""
+    values = {"tenant": tenant_id, "bucket": asked.bucket, "prefix": asked.prefix}
+    row = session.execute(text(query), values).one_or_none()
+    if row is None:
+        # Another tenant's: that its place is taken is all that may be said of it.
+        raise JobStateConflict("Another export is being written there already.")
+    if (row.job_id, row.format, row.options) != (asked.job_id, asked.format, options):
+        raise JobStateConflict(f"The export {row.id} is being written there already.", export_id=str(row.id))
+    return row.id
 
 
 _SELECT = """
@@ -141,34 +153,59 @@ def listing(
 
 
 def lease(session: Session, seconds: float) -> Export | None:
-    """Take the export that has waited longest; None if there is none. One whose job was deleted ends as canceled."""
+    """Take the export that has waited longest, of a tenant of whose no other is being written; None if there is none."""
     query = """
-        UPDATE exports e SET state = 'running', leased_until = now() + make_interval(secs => :seconds) WHERE id = (
-            SELECT id FROM exports
-            WHERE finished_at IS NULL AND (leased_until IS NULL OR leased_until <= now())
+        UPDATE exports e SET state = 'running', lease = gen_random_uuid(),
+               leased_until = now() + make_interval(secs => :seconds)
+        WHERE id = (
+            SELECT id FROM exports w
+            WHERE finished_at IS NULL AND (leased_until IS NULL OR leased_until <= now()) AND NOT EXISTS (
+                SELECT 1 FROM exports o
+                WHERE o.tenant_id = w.tenant_id AND o.finished_at IS NULL AND o.lease IS NOT NULL AND o.leased_until > now()
+            )
             ORDER BY leased_until NULLS FIRST, created_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         )
-        RETURNING id, job_id, format, bucket, prefix, cursor, items, failed, bytes,
-                  (SELECT options FROM jobs j WHERE j.id = e.job_id AND j.purged_at IS NULL) AS options"""
+        RETURNING id, job_id, format, bucket, prefix, cursor, items, failed, bytes, lease,
+                  options ->> 'partial' = 'true' AS partial, (SELECT options FROM jobs j WHERE j.id = e.job_id AND j.purged_at IS NULL) AS options"""
     row = session.execute(text(query), {"seconds": seconds}).one_or_none()
     if row is None:
         return None
     known = (row.id, row.job_id, ExportFormat(row.format), row.bucket, row.prefix, row.cursor)
-    counts = (row.items, row.failed, row.bytes)
-    return Export(*known, *counts, options=row.options or {}, deleted=row.options is None)
+    counts, held = (row.items, row.failed, row.bytes), (row.lease, bool(row.partial))
+    return Export(*known, *counts, *held, options=row.options or {}, deleted=row.options is None)
 
 
+_OURS = "WHERE e.id = :id AND e.lease = :lease AND e.finished_at IS NULL"
 # A job that is deleted loses its rows under the reader: what was read since then is not to count.
-_HELD = """
-WHERE e.id = :id AND e.cursor = CAST(:before AS jsonb) AND e.finished_at IS NULL
+_HELD = f"""
+{_OURS}
   AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = e.job_id AND j.purged_at IS NULL)
 """
+
+
+def generation(session: Session, export: Export) -> int:
+    """The generation of the export's job; JobStateConflict if it was redriven, unless the export is partial.
+
+    What was read before is of one generation then.
+    """
+    query = """
+        SELECT generation, finished_at IS NOT NULL AND generation = coalesce(CAST(:begun AS integer), generation) AS same
+        FROM jobs WHERE id = :job AND purged_at IS NULL"""
+    values = {"job": export.job_id, "begun": export.cursor.get("generation")}
+    row = session.execute(text(query), values).one_or_none()
+    if row is None:
+        raise LeaseLost
+    if not (row.same or export.partial):
+        raise JobStateConflict(
+            "The job was redriven while it was exported: export it again when it has ended."
+        )
+    return row.generation
 
 
 def renew(session: Session, export: Export, seconds: float) -> None:
     """Keep the lease for so long from now; LeaseLost if it is another's."""
     query = f"UPDATE exports e SET leased_until = now() + make_interval(secs => :seconds) {_HELD} RETURNING 1"
-    values = {"id": export.id, "before": orjson.dumps(export.cursor).decode(), "seconds": seconds}
+    values = {"id": export.id, "lease": export.lease, "seconds": seconds}
     if session.execute(text(query), values).scalar() is None:
         raise LeaseLost
 
@@ -186,33 +223,40 @@ def advance(
     """Move the cursor behind a chunk that is written, and add its items and bytes; LeaseLost if it has moved."""
     query = f"""
         UPDATE exports e SET cursor = CAST(:after AS jsonb), leased_until = now() + make_interval(secs => :seconds),
-            items = items + :items, failed = failed + :failed, bytes = bytes + :bytes {_HELD}
+            items = items + :items, failed = failed + :failed, bytes = bytes + :bytes
+        {_HELD} AND e.cursor = CAST(:before AS jsonb)
         RETURNING items, failed, bytes"""
-    values = {"id": export.id, "before": orjson.dumps(export.cursor).decode(), "seconds": seconds}
-    values |= {"after": orjson.dumps(cursor).decode(), "items": items, "failed": failed, "bytes": size}
+    values = {"id": export.id, "lease": export.lease, "before": orjson.dumps(export.cursor).decode()}
+    values |= {"after": orjson.dumps(cursor).decode(), "seconds": seconds}
+    values |= {"items": items, "failed": failed, "bytes": size}
     row = session.execute(text(query), values).one_or_none()
     if row is None:
         raise LeaseLost
     return replace(export, cursor=cursor, items=row.items, failed=row.failed, bytes=row.bytes)
 
 
-def release(session: Session, export_id: UUID, after: float = 0.0) -> None:
-    """Give the lease back; the export goes on in `after` seconds."""
-    query = "UPDATE exports SET leased_until = now() + make_interval(secs => :after) WHERE id = :id"
-    session.execute(text(query), {"id": export_id, "after": after})
+def release(session: Session, export: Export, after: float = 0.0) -> None:
+    """Give the lease back; the export goes on in `after` seconds. LeaseLost if it is another's."""
+    query = f"UPDATE exports e SET lease = NULL, leased_until = now() + make_interval(secs => :after) {_OURS} RETURNING 1"
+    values = {"id": export.id, "lease": export.lease, "after": after}
+    if session.execute(text(query), values).scalar() is None:
+        raise LeaseLost
 
 
-def finish(session: Session, export_id: UUID, error: FleetError | None = None) -> None:
-    """End the export; with an error it has failed. One that has ended is left as it is."""
-    query = """
-        UPDATE exports SET state = :state, error = CAST(:error AS jsonb), finished_at = now(), leased_until = NULL
-        WHERE id = :id AND finished_at IS NULL RETURNING 1"""
+def finish(session: Session, export: Export, error: FleetError | None = None) -> None:
+    """End the export; with an error it has failed. LeaseLost if it is another's, or has ended."""
+    query = f"""
+        UPDATE exports e SET state = :state, error = CAST(:error AS jsonb), finished_at = now(),
+               lease = NULL, leased_until = NULL {_OURS} RETURNING 1"""
     told = None if error is None else orjson.dumps({"code": error.code, "detail": error.detail}).decode()
     state = ExportState.COMPLETED if error is None else ExportState.FAILED
-    if session.execute(text(query), {"id": export_id, "state": state.value, "error": told}).scalar():
-        deliveries.exports_ended(session, [export_id])
+    values = {"id": export.id, "lease": export.lease, "state": state.value, "error": told}
+    if session.execute(text(query), values).scalar() is None:
+        raise LeaseLost
+    session.execute(text("DELETE FROM export_names WHERE export_id = :id"), {"id": export.id})
+    deliveries.exports_ended(session, [export.id])
 
 
-def cancel(session: Session, export_id: UUID) -> None:
+def cancel(session: Session, export: Export) -> None:
     """End an export whose job was deleted."""
-    finish(session, export_id, Canceled("The job was deleted."))
+    finish(session, export, Canceled("The job was deleted."))

@@ -9,6 +9,8 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from ocrfleet.errors import AnswerNotKept
+
 LIFE = 24 * 3600.0
 """Seconds after which a key means nothing any more."""
 STALE = 60.0
@@ -50,6 +52,7 @@ WHERE k.created_at < now() - make_interval(secs => :life)
        AND (k.claimed_at IS NULL OR k.claimed_at < now() - make_interval(secs => :stale)))
 RETURNING k.resource_id
 """)
+_HELD = "tenant_id = :tenant AND key = :key AND resource_id = :resource AND status IS NULL"
 
 
 def claim(session: Session, tenant_id: UUID, key: str, request_sha256: bytes) -> Claim | Kept:
@@ -61,10 +64,18 @@ def claim(session: Session, tenant_id: UUID, key: str, request_sha256: bytes) ->
     query = """
         SELECT request_sha256, status, headers, body FROM idempotency_keys
         WHERE tenant_id = :tenant AND key = :key"""
-    # The conflict saw the row, and no transaction but the sweep takes one away, after twice its life.
+    # The conflict has locked the row, so that nobody has taken it away.
     row = session.execute(text(query), {"tenant": tenant_id, "key": key}).one()
     return Kept(
         bytes(row.request_sha256), row.status, row.headers, None if row.body is None else bytes(row.body)
+    )
+
+
+def told_once(made: str) -> AnswerNotKept:
+    """What a request is told that has made a secret before."""
+    return AnswerNotKept(
+        f"The request was carried out, and its answer had a secret that is shown once. It made {made}. If you have "
+        "not got the secret, delete what was made or have it replaced."
     )
 
 
@@ -79,17 +90,25 @@ def keep(session: Session, held: Claim, status: int, headers: Mapping[str, str],
     _update(session, held, "status = :status, headers = CAST(:headers AS jsonb), body = :body", **values)
 
 
-def give_back(session: Session, held: Claim) -> None:
-    """Nothing worth keeping came of it: the same request may be sent again at once."""
+def give_back(session: Session, held: Claim, *, made_nothing: bool) -> None:
+    """Nothing worth keeping came of it: the same request may be sent again at once.
+
+    Its row goes if it `made_nothing` and nobody has had the claim before, nor can have taken it over: what somebody
+    else may have made is found by its `resource_id` alone.
+    """
+    if made_nothing:
+        # A claim that is taken over or renewed is younger than its row.
+        query = f"DELETE FROM idempotency_keys WHERE {_HELD} AND claimed_at = created_at"
+        session.execute(text(query), _values(held))
     _update(session, held, "claimed_at = NULL")
 
 
 def _update(session: Session, held: Claim, changes: str, **values: Any) -> None:
-    query = f"""
-        UPDATE idempotency_keys SET {changes}
-        WHERE tenant_id = :tenant AND key = :key AND resource_id = :resource AND status IS NULL"""
-    own = {"tenant": held.tenant_id, "key": held.key, "resource": held.resource_id}
-    session.execute(text(query), own | values)
+    session.execute(text(f"UPDATE idempotency_keys SET {changes} WHERE {_HELD}"), _values(held) | values)
+
+
+def _values(held: Claim) -> dict[str, Any]:
+    return {"tenant": held.tenant_id, "key": held.key, "resource": held.resource_id}
 
 
 def sweep(session: Session) -> int:

@@ -72,15 +72,21 @@ def release(session: Session, job: OutputJob, after: float, error: Mapping[str, 
 def advance(session: Session, job: OutputJob, seq: int, error: Mapping[str, Any] | None) -> bool:
     """Results up to `seq` have been seen to; the lease is given back. False if another has been there before.
 
-    `error` (`validation_failed`) is that of items which can never be written, and stays; any other is over.
+    `error` is that of items which can never be written (it says how many, as `items`), and stays; any other is over.
     """
     query = """
         UPDATE jobs SET output_seq = :after, output_leased_until = now(), output_error = coalesce(
             CAST(:error AS jsonb),
-            CASE WHEN output_error ->> 'code' = 'validation_failed' THEN output_error END)
+            CASE WHEN output_error -> 'items' IS NOT NULL THEN output_error END)
         WHERE id = :job AND output_seq = :before RETURNING 1"""
     values = {"job": job.id, "before": job.seq, "after": seq, "error": _json(error)}
     return session.execute(text(query), values).scalar() is not None
+
+
+def was_read(session: Session, item_id: int) -> bool:
+    """Whether any page of the item succeeded."""
+    query = "SELECT EXISTS (SELECT 1 FROM pages WHERE item_id = :item AND state = 'succeeded')"
+    return bool(session.execute(text(query), {"item": item_id}).scalar())
 
 
 def _json(error: Mapping[str, Any] | None) -> str | None:

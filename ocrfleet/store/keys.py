@@ -45,12 +45,23 @@ def create(
     name: str,
     scopes: Sequence[str],
     expires_at: datetime | None = None,
+    request_id: UUID | None = None,
 ) -> tuple[str, RowMapping]:
-    """Make a key and write that down: the key itself, which is told now or never, and its row."""
+    """Make a key and write that down: the key itself, which is told now or never, and its row.
+
+    NotFound: there is no such tenant. AnswerNotKept: the same request has made it before.
+    """
     tenant = tenants.get(session, tenant_id)
     if tenant is None:
         raise NotFound(f"There is no tenant {tenant_id}.")
-    key = tenants.create_key(session, tenant=tenant["name"], name=name, scopes=scopes, expires_at=expires_at)
+    key = tenants.create_key(
+        session,
+        tenant=tenant["name"],
+        name=name,
+        scopes=scopes,
+        expires_at=expires_at,
+        request_id=request_id,
+    )
     key_id, _ = tenants.split(key)
     audit.record(
         session, tenant_id, actor, "keys.create", f"key:{key_id}",

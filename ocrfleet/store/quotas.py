@@ -1,6 +1,6 @@
 """Quotas: how much of a day a tenant has left, and which of its jobs wait. Work over a quota waits; it does not fail."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 TODAY = "CAST(now() AT TIME ZONE 'UTC' AS date)"
+_MIDNIGHT = f"CAST({TODAY} + 1 AS timestamp) AT TIME ZONE 'UTC'"
 # Unfinished bulk jobs by age: the first `jobs_open` of a tenant go on, whatever else is unfinished waits for one to end.
 OPEN = "lane = 'bulk' AND finished_at IS NULL"
 
@@ -22,6 +23,10 @@ WAITS = f"""EXISTS (
         ) o WHERE q.jobs_open IS NOT NULL OFFSET 0
     ) f WHERE f.tenant_id = jobs.tenant_id AND jobs.lane = 'bulk' AND (jobs.created_at, jobs.id) >= (f.created_at, f.id)
 )"""
+
+_SLOTS = f"q.jobs_open - (SELECT count(*) FROM (SELECT FROM jobs WHERE tenant_id = q.id AND {OPEN} LIMIT q.jobs_open) o)"
+FULL = f"q.jobs_open IS NOT NULL AND {_SLOTS} <= 0"
+"""A condition on a row `q` of `tenants`: a further job of its would have to wait."""
 
 _SPENT = f"""
 SELECT t.id AS tenant_id, t.pages_per_day, t.bytes_per_day, t.jobs_open, t.requests_per_minute, u.pages, u.bytes
@@ -54,12 +59,31 @@ def allowances(session: Session) -> dict[UUID, int]:
     return found
 
 
+def slots(session: Session, tenant_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Further jobs of tenants with a limit that would not have to wait; others are not in it."""
+    query = f"SELECT q.id, {_SLOTS} AS slots FROM tenants q WHERE q.jobs_open IS NOT NULL AND q.id = ANY(:tenants)"
+    rows = session.execute(text(query), {"tenants": list(tenant_ids)})
+    return {row.id: max(0, row.slots) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A daily quota that is used up."""
+
+    name: str
+    limit: int
+    used: int
+    resets_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.limit}"
+
+
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """What of a tenant's waits."""
 
-    day: str | None
-    """The daily quota that is used up."""
+    day: Day | None
     jobs_open: int | None
     since: tuple[datetime, UUID] | None
     """The first job that waits for another to end (created_at, id); so do all after it."""
@@ -74,7 +98,7 @@ class Blocked:
 def blocked(session: Session) -> Mapping[UUID, Blocked]:
     """The tenants of which something waits for a quota."""
     query = f"""
-        SELECT s.*, f.created_at, f.id FROM (
+        SELECT s.*, f.created_at, f.id, {_MIDNIGHT} AS resets_at FROM (
             {_SPENT} WHERE coalesce(t.pages_per_day, t.bytes_per_day, t.jobs_open) IS NOT NULL
         ) s LEFT JOIN LATERAL (
             SELECT created_at, id FROM jobs WHERE tenant_id = s.tenant_id AND {OPEN}
@@ -82,7 +106,12 @@ def blocked(session: Session) -> Mapping[UUID, Blocked]:
         ) f ON s.jobs_open IS NOT NULL"""
     found: dict[UUID, Blocked] = {}
     for row in session.execute(text(query)).mappings():
-        day = next((f"{name} {row[name]}" for name, used in _DAILY if _is_spent(row, name, used)), None)
+        spent = (
+            Day(name, row[name], row[used], row["resets_at"])
+            for name, used in _DAILY
+            if row[name] is not None and row[used] >= row[name]
+        )
+        day = next(spent, None)
         since = (row["created_at"], row["id"]) if row["id"] else None
         if day or since:
             found[row["tenant_id"]] = Blocked(day, row["jobs_open"], since)
@@ -92,14 +121,10 @@ def blocked(session: Session) -> Mapping[UUID, Blocked]:
 _DAILY = (("pages_per_day", "pages"), ("bytes_per_day", "bytes"))
 
 
-def _is_spent(row: RowMapping, limit: str, used: str) -> bool:
-    return row[limit] is not None and row[used] >= row[limit]
-
-
 def standing(session: Session, tenant_id: UUID) -> RowMapping:
     """The tenant's limits, what it has used of them today, its unfinished jobs, and when the day ends."""
     query = f"""
         SELECT s.*, (SELECT count(*) FROM jobs WHERE tenant_id = s.tenant_id AND {OPEN}) AS open,
-               CAST({TODAY} + 1 AS timestamp) AT TIME ZONE 'UTC' AS resets_at, now() AS at
+               {_MIDNIGHT} AS resets_at, now() AS at
         FROM ({_SPENT} WHERE t.id = :tenant) s"""
     return session.execute(text(query), {"tenant": tenant_id}).mappings().one()

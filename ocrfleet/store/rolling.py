@@ -1,7 +1,11 @@
-"""Rolling jobs: what rules take is appended to a job that stays open for a while, and is closed then."""
+"""Rolling jobs: what rules take is appended to a job that stays open for a while, and is closed then.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+What would open a job over its tenant's quota waits: events stay unhandled, and listings stand still.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,14 +13,34 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ocrfleet.documents import COUNTED, guess
-from ocrfleet.store import expansion, jobs, rules
+from ocrfleet.rights import is_ours, readings
+from ocrfleet.store import expansion, jobs, quotas, rights, rule_objects, rules
 from ocrfleet.store.expansion import Expansion, NewItem
+from ocrfleet.store.rule_objects import Found
 from ocrfleet.store.rules import Rule
 
 _SUFFIX = ".json"
 """Of what is written for each item (`output.per_item`)."""
-OUR_PREFIXES = ("batches/", "exporting/", "exports/", "files/", "interactive/", "thumbnails/", "uploads/")
-"""Of our own bucket: what is there came from us, or from a caller for a job of his own."""
+_FILLING = """
+open_until > now() AND listed_at IS NULL AND state IN ('queued', 'running', 'paused') AND purged_at IS NULL
+AND items_total < :items"""
+"""A condition on `jobs`: it takes further items."""
+# A few of each source, so that what waits for a quota is passed over and holds up nobody else's. BETWEEN, since for
+# an equality the planner would rather walk along the primary key, past all events of all sources.
+_WAITING = f"""
+WITH held AS MATERIALIZED (
+    SELECT r.tenant_id, r.bucket, r.prefix, r.suffix FROM tenants q JOIN bucket_rules r ON r.tenant_id = q.id
+    WHERE r.enabled AND {quotas.FULL} AND NOT EXISTS (SELECT 1 FROM jobs WHERE rule_id = r.id AND {_FILLING})
+)
+SELECT e.id FROM event_sources s CROSS JOIN LATERAL (
+    SELECT id, bucket, key FROM bucket_events
+    WHERE source_id BETWEEN s.id AND s.id AND handled_at IS NULL AND fault IS NULL ORDER BY source_id, id LIMIT :limit
+) e
+WHERE s.deleted_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM held h WHERE h.tenant_id = s.tenant_id AND h.bucket = e.bucket
+      AND starts_with(e.key, h.prefix) AND right(e.key, length(h.suffix)) = h.suffix
+)
+ORDER BY e.id LIMIT :limit"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +52,13 @@ class Limits:
     bucket: str
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A version of an object that an event or a listing has told of."""
+@dataclass(slots=True)
+class Taken:
+    """How many objects were taken, and which were left since their tenant may open no further job."""
 
-    key: str
-    etag: str
-    version_id: str | None = None
+    count: int = 0
+    left: set[tuple[UUID, str, str, str]] = field(default_factory=set[tuple[UUID, str, str, str]])
+    """Tenant, bucket, key and ETag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +77,21 @@ class OwnOutputs:
 
     def __init__(self, bucket: str, written: Iterable[tuple[UUID, str, str]], *, ours: bool) -> None:
         self._bucket = bucket
-        self._written = list(written)
+        self._written = [(owner, readings(inputs), readings(output)) for owner, inputs, output in written]
         self._ours = ours
 
     def include(self, tenant_id: UUID, key: str) -> bool:
-        if self._ours and key.startswith(OUR_PREFIXES):
+        if self._ours and is_ours(self._bucket, key, self._bucket):
             return True
         return any(
-            key.startswith(output)
+            one.startswith(outputs)
             # Where inputs stand below the same prefix, or are another tenant's, results are told by their names.
-            and (key.endswith(_SUFFIX) or (owner == tenant_id and not inputs.startswith(output)))
-            for owner, inputs, output in self._written
+            and (
+                key.endswith(_SUFFIX)
+                or (owner == tenant_id and not any(prefix.startswith(outputs) for prefix in inputs))
+            )
+            for one in readings(key)
+            for owner, inputs, outputs in self._written
         )
 
 
@@ -85,80 +113,84 @@ def own_outputs(session: Session, buckets: Sequence[str], our_bucket: str) -> di
 
 
 def apply(session: Session, limits: Limits, limit: int = 500) -> int:
-    """Apply rules to events that wait; returns how many there were. For the leader.
+    """Apply rules to events that wait; returns how many are handled. For the leader.
 
     That an event is handled, and the items made of it, stand in one transaction.
     """
-    query = """
-        SELECT e.id, s.tenant_id, e.bucket, e.key, e.etag, e.version_id
-        FROM bucket_events e JOIN event_sources s ON s.id = e.source_id
-        WHERE e.handled_at IS NULL AND e.fault IS NULL ORDER BY e.id LIMIT :limit FOR NO KEY UPDATE OF e SKIP LOCKED"""
-    events = session.execute(text(query), {"limit": limit}).all()
-    if not events:
+    ids = session.execute(text(_WAITING), {"limit": limit, "items": limits.items}).scalars().all()
+    if not ids:
         return 0
+    query = """
+        SELECT e.id, s.tenant_id, e.bucket, e.key, e.etag, e.version_id, e.sequencer, e.happened_at
+        FROM bucket_events e JOIN event_sources s ON s.id = e.source_id
+        WHERE e.id = ANY(:ids) AND e.handled_at IS NULL ORDER BY e.id FOR NO KEY UPDATE OF e SKIP LOCKED"""
+    events = session.execute(text(query), {"ids": list(ids)}).all()
     told: dict[tuple[UUID, str], list[Found]] = {}
     for event in events:
-        found = Found(event.key, event.etag, event.version_id)
+        found = Found(event.key, event.etag, event.version_id, event.sequencer, event.happened_at)
         told.setdefault((event.tenant_id, event.bucket), []).append(found)
     concerned = rules.for_objects(
         session, list({tenant for tenant, _ in told}), list({bucket for _, bucket in told})
     )
     objects = {rule.id: told.get((rule.tenant_id, rule.bucket), []) for rule in concerned}
-    take(session, [(rule, objects[rule.id]) for rule in concerned], limits)
+    left = take(session, [(rule, objects[rule.id]) for rule in concerned], limits).left
+    handled = [e.id for e in events if (e.tenant_id, e.bucket, e.key, e.etag) not in left]
     query = "UPDATE bucket_events SET handled_at = now() WHERE id = ANY(:ids)"
-    session.execute(text(query), {"ids": [event.id for event in events]})
-    return len(events)
+    session.execute(text(query), {"ids": handled})
+    return len(handled)
 
 
-def take(session: Session, found: Sequence[tuple[Rule, Sequence[Found]]], limits: Limits) -> int:
-    """Append to each locked rule's open job the objects that are its and that it had not taken; returns how many."""
+def take(session: Session, found: Sequence[tuple[Rule, Sequence[Found]]], limits: Limits) -> Taken:
+    """Append to each locked rule's open job the objects that are its and that it had not taken.
+
+    Of those that do not fit in, the first go into new jobs, as far as the tenant's quota lets it open them.
+    """
     outputs = own_outputs(session, list({rule.bucket for rule, _ in found}), limits.bucket)
-    new = [(rule, _remember(session, rule, objects, outputs[rule.bucket])) for rule, objects in found]
+    held = rights.of_tenants(session, list({rule.tenant_id for rule, _ in found}), limits.bucket)
+    # What is not permitted is not remembered: a later listing finds it, should it be then.
+    may = [
+        (rule, [one for one in objects if held[rule.tenant_id].may_read(rule.bucket, one.key)])
+        for rule, objects in found
+    ]
+    new = [(rule, _news(session, rule, objects, outputs[rule.bucket])) for rule, objects in may]
     new = [(rule, objects) for rule, objects in new if objects]
     # All of them at once, since jobs are locked in ascending order.
-    held = _lock_open(session, [rule.id for rule, _ in new], limits)
+    filling = _lock_open(session, [rule.id for rule, _ in new], limits)
+    slots = quotas.slots(session, list({rule.tenant_id for rule, _ in new}))
+    taken = Taken()
     for rule, objects in new:
-        _append(session, rule, objects, held.get(rule.id), limits)
-    return sum(len(objects) for _, objects in new)
+        job = filling.get(rule.id)
+        room = limits.items - job.items if job else 0
+        fitting = _fitting(slots, rule.tenant_id, len(objects), room, limits)
+        rule_objects.remember(session, rule.id, objects[:fitting])
+        _append(session, rule, objects[:fitting], job, limits)
+        taken.count += fitting
+        taken.left |= {(rule.tenant_id, rule.bucket, one.key, one.etag) for one in objects[fitting:]}
+    return taken
 
 
-def _remember(session: Session, rule: Rule, objects: Sequence[Found], own: OwnOutputs) -> list[Found]:
-    """Those of the objects that the rule is for and has not taken yet; from now on it has."""
-    meant = {
-        (one.key, one.etag): one
-        for one in objects
-        if rule.matches(one.key) and not own.include(rule.tenant_id, one.key)
-    }
-    if not meant:
-        return []
-    query = """
-        INSERT INTO rule_objects (rule_id, key, etag, version_id)
-        SELECT :rule, key, etag, version_id FROM unnest(
-            CAST(:keys AS text[]), CAST(:etags AS text[]), CAST(:versions AS text[])) AS o(key, etag, version_id)
-        ON CONFLICT DO NOTHING RETURNING key, etag"""
-    values = {
-        "rule": rule.id,
-        "keys": [one.key for one in meant.values()],
-        "etags": [one.etag for one in meant.values()],
-        "versions": [one.version_id for one in meant.values()],
-    }
-    taken = {(row.key, row.etag) for row in session.execute(text(query), values)}
-    return [one for named, one in meant.items() if named in taken]
+def _fitting(slots: MutableMapping[UUID, int], tenant: UUID, count: int, room: int, limits: Limits) -> int:
+    """How many of so many objects can be taken; what jobs are to be opened for them is taken from the slots."""
+    if tenant not in slots:
+        return count
+    opening = min(slots[tenant], max(0, math.ceil((count - room) / limits.items)))
+    slots[tenant] -= opening
+    return min(count, room + opening * limits.items)
+
+
+def _news(session: Session, rule: Rule, objects: Sequence[Found], own: OwnOutputs) -> list[Found]:
+    """Those of the objects that the locked rule is for and has not taken yet."""
+    meant = [one for one in objects if rule.matches(one.key) and not own.include(rule.tenant_id, one.key)]
+    return rule_objects.news(session, rule.id, meant)
 
 
 def _lock_open(session: Session, rule_ids: Sequence[int], limits: Limits) -> dict[int, _Open]:
     """By rule, the job that is open and has room."""
-    query = """
+    query = f"""
         SELECT rule_id, id, input, options, cursor, items_total FROM jobs
-        WHERE rule_id = ANY(:rules) AND open_until > now() AND listed_at IS NULL
-          AND state IN ('queued', 'running', 'paused') AND purged_at IS NULL
-        ORDER BY id FOR NO KEY UPDATE"""
-    rows = session.execute(text(query), {"rules": list(rule_ids)}).all()
-    return {
-        row.rule_id: _Open(row.id, row.input, row.options, row.cursor, row.items_total)
-        for row in rows
-        if row.items_total < limits.items
-    }
+        WHERE rule_id = ANY(:rules) AND {_FILLING} ORDER BY id FOR NO KEY UPDATE"""
+    rows = session.execute(text(query), {"rules": list(rule_ids), "items": limits.items}).all()
+    return {row.rule_id: _Open(row.id, row.input, row.options, row.cursor, row.items_total) for row in rows}
 
 
 def _append(

@@ -10,7 +10,7 @@ from sqlalchemy import Row, RowMapping, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from ocrfleet.store import audit
+from ocrfleet.store import audit, redrives
 from ocrfleet.store.notify import WORK, notify
 from ocrfleet.tables import bucket_rules
 
@@ -31,6 +31,8 @@ class NewRule:
     job: Mapping[str, Any]
     enabled: bool
     rescan_seconds: int
+    request_id: UUID | None = None
+    """Of the request that asks, which may be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,10 @@ def subject(name: str) -> str:
 
 
 def create(session: Session, rule: NewRule, *, actor: str) -> int:
-    """Add a rule; its prefix is listed at once. NameTaken."""
+    """Add a rule, or find the one that the same request has made; its prefix is listed at once. NameTaken."""
     query = """
-        INSERT INTO bucket_rules (tenant_id, name, bucket, prefix, suffix, job, enabled, rescan_seconds)
-        VALUES (:tenant, :name, :bucket, :prefix, :suffix, CAST(:job AS jsonb), :enabled, :rescan)
+        INSERT INTO bucket_rules (tenant_id, name, bucket, prefix, suffix, job, enabled, rescan_seconds, request_id)
+        VALUES (:tenant, :name, :bucket, :prefix, :suffix, CAST(:job AS jsonb), :enabled, :rescan, :request)
         ON CONFLICT DO NOTHING RETURNING id"""
     values = {
         "tenant": rule.tenant_id,
@@ -87,9 +89,13 @@ def create(session: Session, rule: NewRule, *, actor: str) -> int:
         "job": orjson.dumps(rule.job).decode(),
         "enabled": rule.enabled,
         "rescan": rule.rescan_seconds,
+        "request": rule.request_id,
     }
     rule_id = session.execute(text(query), values).scalar()
     if rule_id is None:
+        query = "SELECT id FROM bucket_rules WHERE tenant_id = :tenant AND request_id = :request"
+        if (made := session.execute(text(query), values).scalar()) is not None:
+            return made
         raise NameTaken
     audit.record(session, rule.tenant_id, actor, "create_bucket_rule", subject(rule.name), rule=rule_id)
     notify(session, WORK)
@@ -132,10 +138,29 @@ def change(session: Session, rule: RowMapping, changes: Mapping[str, Any], *, ac
     except IntegrityError as exc:
         raise NameTaken from exc
     _close(session, rule["id"])
-    before = {name: rule[name] for name in new}
+    before, new = _disclosed({name: rule[name] for name in new}), _disclosed(new)
     name = subject(rule["name"])
     audit.record(session, rule["tenant_id"], actor, "change_bucket_rule", name, before=before, after=new)
     notify(session, WORK)
+
+
+def _disclosed(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: disclosed(value) if name == "job" else value for name, value in members.items()}
+
+
+def disclosed(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The job of a rule without the secret among its options."""
+    options: Mapping[str, Any] = job.get("options") or {}
+    return {**job, "options": redrives.disclosed(options)}
+
+
+def kept(job: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The job that replaces the one before: a password that comes back as it was shown stays as it was."""
+    options: dict[str, Any] = dict(job.get("options") or {})
+    known: Mapping[str, Any] = before.get("options") or {}
+    if options.get("password") == redrives.HIDDEN and "password" in known:
+        options["password"] = known["password"]
+    return {**job, "options": options}
 
 
 def delete(session: Session, rule: RowMapping, *, actor: str) -> None:
@@ -169,7 +194,7 @@ def lease(session: Session, seconds: float) -> Rule | None:
         UPDATE bucket_rules SET leased_until = now() + make_interval(secs => :seconds) WHERE id = (
             SELECT id FROM bucket_rules
             WHERE enabled AND rescan_at <= now() AND (leased_until IS NULL OR leased_until <= now())
-            ORDER BY rescan_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+            ORDER BY greatest(rescan_at, leased_until) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) RETURNING {_COLUMNS}"""
     row = session.execute(text(query), {"seconds": seconds}).one_or_none()
     return None if row is None else _rule(row)

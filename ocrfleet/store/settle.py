@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from ocrfleet import failpoints
 from ocrfleet.documents import parse_pages
 from ocrfleet.states import PageState
-from ocrfleet.store import cache, jobs, outcomes
+from ocrfleet.store import cache, containers, jobs, outcomes
+from ocrfleet.store.containers import RedrivenPage
+from ocrfleet.store.expansion import NewItem
 from ocrfleet.store.notify import WORK, notify
 from ocrfleet.store.usage import NOTHING, Spent
 
@@ -59,6 +61,8 @@ class Settlement:
     """What the page took, where it ends."""
     page_count: int | None = None
     """Pages found in an item that had been taken for a single image."""
+    members: Sequence[NewItem] = ()
+    """Files found in a redriven item that is an archive; the page is the first one's from now on."""
     incarnation: UUID | None = None
     exclusive: bool = False
     """The page ran alone."""
@@ -145,6 +149,8 @@ def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, in
             delta[s.state.value] += 1
         if s.page_count is not None and s.state != PageState.CANCELED:
             delta["total"] += _grow(session, s)
+        if s.members and s.state != PageState.CANCELED:
+            _unpack(session, s, seqs[s.job_id], delta)
     failpoints.reach("settle.before_insert")
     outcomes.write(session, rows)
     failpoints.reach("settle.after_insert")
@@ -155,7 +161,15 @@ def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, in
     jobs.advance(session, [jobs.Delta(job_id, **deltas[job_id], listed=False) for job_id in sorted(deltas)])
 
 
-_COUNTED = ("succeeded", "dead", "canceled", "results", "total")
+_COUNTED = ("succeeded", "dead", "canceled", "results", "total", "items")
+
+
+def _unpack(session: Session, settlement: Settlement, seq: int, delta: dict[str, int]) -> None:
+    """Add to `delta` what the job gets; its results so far end at `seq` and those of `delta`."""
+    page = RedrivenPage(settlement.page_id, settlement.item_id, settlement.job_id)
+    grown = containers.unpack_redriven(session, page, settlement.members, seq + delta["results"])
+    more = {"items": grown.items, "total": grown.items, "dead": grown.dead, "results": grown.dead}
+    delta.update({name: delta[name] + count for name, count in more.items()})
 
 
 def _grow(session: Session, settlement: Settlement) -> int:

@@ -68,16 +68,25 @@ def give_up(session: Session, tenant_id: UUID, upload_id: UUID) -> bool:
     return session.execute(text(query), {"tenant": tenant_id, "id": upload_id}).scalar() is not None
 
 
-def expire(session: Session, seconds: float, limit: int = 1000) -> Sequence[RowMapping]:
-    """Give up what has been open for so long; returns uploads whose bytes are still to be removed."""
+def expire(
+    session: Session, seconds: float, *, after: tuple[datetime, UUID] | None = None, limit: int = 1000
+) -> Sequence[RowMapping]:
+    """Give up what has been open for so long; returns uploads whose bytes are still to be removed.
+
+    The oldest first, from the one after `after` (created_at, id).
+    """
     query = """
         UPDATE uploads SET state = 'expired'
         WHERE state = 'open' AND created_at < now() - make_interval(secs => :seconds)"""
     session.execute(text(query), {"seconds": seconds})
-    query = """
-        SELECT id, bucket, key, multipart_id FROM uploads WHERE state = 'expired' AND completed_at IS NULL
-        ORDER BY created_at LIMIT :limit"""
-    return session.execute(text(query), {"limit": limit}).mappings().all()
+    clauses = ["SELECT id, bucket, key, multipart_id, created_at FROM uploads"]
+    clauses.append("WHERE state = 'expired' AND completed_at IS NULL")
+    values: dict[str, Any] = {"limit": limit}
+    if after:
+        clauses.append("AND (created_at, id) > (:created_at, :after)")
+        values |= {"created_at": after[0], "after": after[1]}
+    clauses.append("ORDER BY created_at, id LIMIT :limit")
+    return session.execute(text(" ".join(clauses)), values).mappings().all()
 
 
 def cleared(session: Session, upload_id: UUID) -> None:

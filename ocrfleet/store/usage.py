@@ -1,7 +1,8 @@
 """Usage: what pages cost, by job and UTC day; written with the outcomes themselves, so that each counts once.
 
 A page that is retried costs its tenant nothing until it ends; one that died and is redriven has two outcomes. The rows
-are locked after the rows of their jobs, and outlive them.
+are locked after the rows of their jobs, and outlive them. Those of interactive jobs, which have one page each, are
+folded into one of their tenant and day: afterwards, since in the flush itself that row would be everybody's lock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,20 +55,26 @@ class Tally:
             self.seconds += spent.seconds
 
 
-_ADD = text("""
-INSERT INTO usage AS u (job_id, day, tenant_id, pages, dead, cached, bytes, prompt_tokens, output_tokens, seconds)
-SELECT n.job_id, CAST(now() AT TIME ZONE 'UTC' AS date), j.tenant_id, n.pages, n.dead, n.cached, n.bytes,
-       n.prompt_tokens, n.output_tokens, n.seconds
+_COLUMNS = (
+    "job_id, day, tenant_id, interactive, pages, dead, cached, bytes, prompt_tokens, output_tokens, seconds"
+)
+_SUM_UP = """
+ON CONFLICT (job_id, day) DO UPDATE SET
+    pages = u.pages + excluded.pages, dead = u.dead + excluded.dead, cached = u.cached + excluded.cached,
+    bytes = u.bytes + excluded.bytes, prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+    output_tokens = u.output_tokens + excluded.output_tokens, seconds = u.seconds + excluded.seconds
+"""
+
+_ADD = text(f"""
+INSERT INTO usage AS u ({_COLUMNS})
+SELECT n.job_id, CAST(now() AT TIME ZONE 'UTC' AS date), j.tenant_id, j.lane = 'interactive', n.pages, n.dead,
+       n.cached, n.bytes, n.prompt_tokens, n.output_tokens, n.seconds
 FROM json_to_recordset(CAST(:rows AS json)) AS n(
     job_id uuid, pages bigint, dead bigint, cached bigint, bytes bigint, prompt_tokens bigint, output_tokens bigint,
     seconds float
 ) JOIN jobs j ON j.id = n.job_id
 ORDER BY n.job_id
-ON CONFLICT (job_id, day) DO UPDATE SET
-    pages = u.pages + excluded.pages, dead = u.dead + excluded.dead, cached = u.cached + excluded.cached,
-    bytes = u.bytes + excluded.bytes, prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
-    output_tokens = u.output_tokens + excluded.output_tokens, seconds = u.seconds + excluded.seconds
-""")
+{_SUM_UP}""")
 
 
 def add(session: Session, tallies: Mapping[UUID, Tally]) -> None:
@@ -83,8 +90,29 @@ def _members(tally: Tally) -> dict[str, Any]:
     return {name: getattr(tally, name) for name in _COUNTED}
 
 
+_FOLD = text(f"""
+WITH single AS (
+    DELETE FROM usage WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM usage WHERE interactive AND job_id <> tenant_id ORDER BY day LIMIT :limit
+        FOR UPDATE SKIP LOCKED)) RETURNING *
+)
+INSERT INTO usage AS u ({_COLUMNS})
+SELECT tenant_id, day, tenant_id, true, sum(pages), sum(dead), sum(cached), sum(bytes), sum(prompt_tokens),
+       sum(output_tokens), sum(seconds)
+FROM single GROUP BY tenant_id, day ORDER BY tenant_id, day
+{_SUM_UP}""")
+
+
+def fold(session: Session, limit: int = 5000) -> None:
+    """Make one row of what interactive jobs of a tenant have used in a day; the sums stay what they are."""
+    session.execute(_FOLD, {"limit": limit})
+
+
+NO_JOB = UUID(int=0)
+"""Stands for all interactive jobs together."""
 Group = Literal["job", "day", "tenant"]
-_KEYS: Mapping[Group, str] = {"job": "u.job_id", "day": "u.day", "tenant": "t.name"}
+_BY_JOB = f"CASE WHEN u.interactive THEN '{NO_JOB}' ELSE u.job_id END"
+_KEYS: Mapping[Group, str] = {"job": _BY_JOB, "day": "u.day", "tenant": "t.name"}
 _SUMS = ", ".join(
     f"CAST(coalesce(sum(u.{name}), 0) AS {'double precision' if name == 'seconds' else 'bigint'}) AS {name}"
     for name in _COUNTED
@@ -106,7 +134,7 @@ def grouped(
 ) -> Sequence[RowMapping]:
     """Sums over the days `first` to `last` by job, day or tenant's name, as `key`, ascending from after `after`.
 
-    Of one tenant, or with None of all.
+    Of one tenant, or with None of all. Interactive jobs are one, NO_JOB.
     """
     key = _KEYS[group]
     onward = "" if after is None else f"AND {key} > :after"

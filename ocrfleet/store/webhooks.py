@@ -46,13 +46,15 @@ def subject(webhook_id: UUID) -> str:
     return f"webhook:{webhook_id}"
 
 
-def create(session: Session, tenant_id: UUID, new: NewWebhook, *, actor: str) -> RowMapping:
-    """Add a webhook with a secret of its own."""
+def create(
+    session: Session, tenant_id: UUID, new: NewWebhook, *, actor: str, webhook_id: UUID | None = None
+) -> RowMapping:
+    """Add a webhook with a secret of its own, under this id where one is given: nobody may have it."""
     query = f"""
         INSERT INTO webhooks (id, tenant_id, url, description, events, secret)
         VALUES (:id, :tenant, :url, :description, :events, :secret) RETURNING {_COLUMNS}"""
     values = {
-        "id": uuid4(),
+        "id": webhook_id or uuid4(),
         "tenant": tenant_id,
         "url": new.url,
         "description": new.description,
@@ -64,10 +66,15 @@ def create(session: Session, tenant_id: UUID, new: NewWebhook, *, actor: str) ->
     return row
 
 
+def find(session: Session, tenant_id: UUID, webhook_id: UUID) -> RowMapping | None:
+    """The tenant's webhook, if there is one."""
+    query = f"SELECT {_COLUMNS} FROM webhooks WHERE tenant_id = :tenant AND id = :id"
+    return session.execute(text(query), {"tenant": tenant_id, "id": webhook_id}).mappings().one_or_none()
+
+
 def get(session: Session, tenant_id: UUID, webhook_id: UUID) -> RowMapping:
     """The tenant's webhook, or NotFound."""
-    query = f"SELECT {_COLUMNS} FROM webhooks WHERE tenant_id = :tenant AND id = :id"
-    row = session.execute(text(query), {"tenant": tenant_id, "id": webhook_id}).mappings().one_or_none()
+    row = find(session, tenant_id, webhook_id)
     if row is None:
         raise NotFound(f"There is no webhook {webhook_id}.")
     return row

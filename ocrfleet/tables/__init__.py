@@ -24,7 +24,7 @@ from ocrfleet.tables.ways_in import (
     rule_objects,
     uploads,
 )
-from ocrfleet.tables.ways_out import exports, webhook_deliveries, webhooks
+from ocrfleet.tables.ways_out import export_names, exports, webhook_deliveries, webhooks
 
 __all__ = [
     "api_keys",
@@ -34,6 +34,7 @@ __all__ = [
     "bucket_events",
     "bucket_rules",
     "event_sources",
+    "export_names",
     "exports",
     "files",
     "idempotency_keys",

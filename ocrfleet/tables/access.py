@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     Float,
@@ -50,5 +51,9 @@ usage = Table(
     count("prompt_tokens", BigInteger),
     count("output_tokens", BigInteger),
     Column("seconds", Float, nullable=False, server_default="0"),  # of inference
-    Index("usage_tenant_id_day", "tenant_id", "day"),
+    # One page each: folded into one row of their tenant and day, whose `job_id` is the tenant's id.
+    Column("interactive", Boolean, nullable=False, server_default=text("false")),
+    # With what the dispatcher sums up in each of its rounds, for tenants with a daily quota.
+    Index("usage_tenant_id_day", "tenant_id", "day", postgresql_include=["pages", "bytes"]),
+    Index("usage_unfolded", "day", postgresql_where=text("interactive AND job_id <> tenant_id")),
 )

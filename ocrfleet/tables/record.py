@@ -38,6 +38,8 @@ tenants = Table(
     Column("bytes_per_day", BigInteger),
     Column("jobs_open", Integer),
     Column("requests_per_minute", Integer),
+    # What it may read and write: `bucket` or `bucket/prefix`; every bucket where null.
+    Column("buckets", ARRAY(Text)),
     time("created_at", null=False),
     CheckConstraint("weight > 0", name="weight"),
 )

@@ -37,6 +37,12 @@ uploads = Table(
     one_of("state", UploadState),
     Index("uploads_tenant_id_created_at", "tenant_id", text("created_at DESC"), "id"),
     Index("uploads_open", "created_at", postgresql_where=text("state = 'open'")),
+    Index(
+        "uploads_uncleared",
+        "created_at",
+        "id",
+        postgresql_where=text("state = 'expired' AND completed_at IS NULL"),
+    ),
 )
 
 event_sources = Table(
@@ -46,8 +52,18 @@ event_sources = Table(
     Column("tenant_id", UUID(as_uuid=True), ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
     Column("name", Text, nullable=False),  # the {source} of the address that the store posts to
     Column("token_sha256", LargeBinary, nullable=False),
+    # The request that made it (Idempotency-Key): sent again, it finds the row.
+    Column("request_id", UUID(as_uuid=True), unique=True),
     time("created_at", null=False),
-    UniqueConstraint("name", "tenant_id"),
+    # Nobody sees it any more; what it has told is taken away step by step.
+    time("deleted_at"),
+    Index(
+        "event_sources_name_tenant_id",
+        "name",
+        "tenant_id",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
 )
 
 bucket_events = Table(
@@ -63,13 +79,22 @@ bucket_events = Table(
     Column("version_id", Text),
     Column("etag", Text),
     Column("bytes", BigInteger),
+    # When it happened, by the store's word.
+    Column("sequencer", Text),
+    time("happened_at"),
     # Why it is in quarantine.
     Column("fault", Text),
     time("received_at", null=False),
     # When rules were applied to it.
     time("handled_at"),
     UniqueConstraint("source_id", "identity"),
-    Index("bucket_events_waiting", "id", postgresql_where=text("handled_at IS NULL AND fault IS NULL")),
+    Index("bucket_events_source_id_id", "source_id", text("id DESC")),
+    Index(
+        "bucket_events_waiting",
+        "source_id",
+        "id",
+        postgresql_where=text("handled_at IS NULL AND fault IS NULL"),
+    ),
     Index(
         "bucket_events_quarantine", "source_id", text("id DESC"), postgresql_where=text("fault IS NOT NULL")
     ),
@@ -89,6 +114,8 @@ bucket_rules = Table(
     Column("job", JSONB, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
     Column("rescan_seconds", Integer, nullable=False, server_default="900"),
+    # The request that made it (Idempotency-Key): sent again, it finds the row.
+    Column("request_id", UUID(as_uuid=True), unique=True),
     # Of the rescan that goes on, or of the next one.
     Column("cursor", JSONB, nullable=False, server_default="{}"),
     time("rescan_at", null=False),
@@ -98,15 +125,20 @@ bucket_rules = Table(
     Index("bucket_rules_bucket", "bucket", postgresql_where=text("enabled")),
 )
 
-# What a rule has taken, by event or by rescan: each version of an object once.
+# What a rule has taken, by event or by rescan: of each object the version that came last.
 rule_objects = Table(
     "rule_objects",
     metadata,
     Column("rule_id", BigInteger, ForeignKey("bucket_rules.id", ondelete="CASCADE"), primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("etag", Text, primary_key=True),
+    Column("etag", Text, nullable=False),
     Column("version_id", Text),
+    # When it came into being, by its store's word.
+    Column("sequencer", Text),
+    time("happened_at"),
+    # Taken, told of or listed; of listings not each one.
     time("seen_at", null=False),
+    Index("rule_objects_seen_at", "rule_id", "seen_at"),
 )
 
 files = Table(
@@ -154,4 +186,9 @@ batches = Table(
     one_of("status", BatchStatus),
     Index("batches_tenant_id_created_at", "tenant_id", text("created_at DESC"), "id"),
     Index("batches_open", "created_at", postgresql_where=text("ended_at IS NULL")),
+    Index(
+        "batches_uncleared",
+        "ended_at",
+        postgresql_where=text("ended_at IS NOT NULL AND leased_until IS NULL"),
+    ),
 )

@@ -33,6 +33,8 @@ exports = Table(
     Column("state", Text, nullable=False, server_default=ExportState.QUEUED),
     # Where the next chunk begins; compared and set, as an expansion's.
     Column("cursor", JSONB, nullable=False, server_default="{}"),
+    # Who holds it, anew with each turn: what only its holder may do asks for it.
+    Column("lease", UUID(as_uuid=True)),
     time("leased_until"),
     count("items", BigInteger),
     count("failed", BigInteger),
@@ -44,6 +46,17 @@ exports = Table(
     one_of("state", ExportState),
     Index("exports_job_id", "job_id", "created_at"),
     Index("exports_open", "created_at", postgresql_where=text("finished_at IS NULL")),
+    # Two that write to one place, whosever they are, would mix.
+    Index("exports_place", "bucket", "prefix", unique=True, postgresql_where=text("finished_at IS NULL")),
+)
+
+# While an export runs: the items whose name has come before in the job, and how many times it has then.
+export_names = Table(
+    "export_names",
+    metadata,
+    Column("export_id", UUID(as_uuid=True), ForeignKey("exports.id", ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", BigInteger, primary_key=True),
+    Column("occurrence", BigInteger, nullable=False),
 )
 
 webhooks = Table(

@@ -16,6 +16,8 @@ from sqlalchemy import Row
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import CallerError, FleetError, NeverError, StorageUnavailable, ValidationFailed
+from ocrfleet.rights import Rights, impossible
+from ocrfleet.s3 import BadName
 from ocrfleet.settings import Settings
 from ocrfleet.states import PageState
 from ocrfleet.store import export_reads, exports, outcomes
@@ -26,8 +28,7 @@ LEASE_SECONDS = 60.0
 _RENEW_AFTER = 10.0
 _PAGES_AT_ONCE = 100
 """Held in memory of one item, with their bodies."""
-MAX_KEY = 1024
-MANIFEST, SUCCESS = "manifest.jsonl", "_SUCCESS"
+MANIFEST, SUCCESS, PART = "manifest.jsonl", "_SUCCESS", "part-"
 
 
 class Unwritable(Exception):  # noqa: N818 (it carries an error, and never leaves the producer)
@@ -68,9 +69,12 @@ class Written:
 class Work:
     """One chunk of an export under its lease: what a format may ask for. Safe for use by several threads."""
 
-    def __init__(self, database: Database, blobs: Blobs, export: Export, names: dict[int, int]) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, export: Export, rights: Rights, names: dict[int, int]
+    ) -> None:
         self.export = export
         self.blobs = blobs
+        self._rights = rights
         self._database = database
         self._names = names
         """By ordinal, the how-manieth of its name an item is, where it is not the first."""
@@ -99,17 +103,24 @@ class Work:
                 return
             after = rows[-1].ordinal, rows[-1].number
 
+    def check_readable(self, item: ExportItem) -> None:
+        """Raise InputAccessDenied for an input that the tenant may not read, or no more."""
+        self._rights.check_readable(item.bucket, item.key)
+
     def key(self, item: ExportItem, extension: str) -> str:
-        """Where an item's output goes, behind the prefix; ValidationFailed for one that no store could hold."""
+        """Where an item's output goes, behind the prefix.
+
+        ValidationFailed for a key that no store could hold, InputAccessDenied for one that is another's.
+        """
         time_of_name = self._names.get(item.ordinal, 1)
         # An input called as a file of ours gives way to it.
         taken = f"{item.name}{extension}" == MANIFEST
         name = f"{item.name}~{time_of_name}" if time_of_name > 1 or taken else item.name
         key = f"{name}{extension}"
-        if (actual := len(f"{self.export.prefix}{key}".encode())) > MAX_KEY:
-            raise ValidationFailed(
-                f"The output's key may have {MAX_KEY} bytes, it has {actual}.", limit=MAX_KEY, actual=actual
-            )
+        whole = f"{self.export.prefix}{key}"
+        if fault := impossible(whole):
+            raise ValidationFailed(fault)
+        self._rights.check_writable(self.export.bucket, whole)
         return key
 
     def put(self, key: str, file: Path, media_type: str) -> Written:
@@ -206,6 +217,10 @@ class FilePerItem:
             return manifest_line(item, self._written(work, item))
         except (CallerError, NeverError) as exc:
             return manifest_line(item, None, exc)
+        except Unwritable as exc:
+            if isinstance(exc.error, BadName):
+                return manifest_line(item, None, exc.error)
+            raise
 
     def _written(self, work: Work, item: ExportItem) -> Written | None:
         if not item.pages:

@@ -13,7 +13,7 @@ import pyarrow.parquet as _parquet  # pyright: ignore[reportMissingTypeStubs]
 from ocrfleet.blobs import Blobs
 from ocrfleet.settings import Settings
 from ocrfleet.store.export_reads import ExportItem
-from producer.exports.base import Format, Page, Work, manifest_line
+from producer.exports.base import PART, Format, Page, Work, manifest_line
 
 # Neither has annotations.
 pa, pq = cast("Any", _arrow), cast("Any", _parquet)
@@ -96,7 +96,7 @@ class Parts:
                 for group in _groups(rows):
                     writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
             file.flush()
-            key = f"part-{number:05}.parquet"
+            key = f"{PART}{number:05}.parquet"
             written = work.put(key, Path(file.name), "application/vnd.apache.parquet")
         return [manifest_line(item, written if item.pages else None) for item in items]
 

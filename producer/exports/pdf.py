@@ -38,6 +38,7 @@ class Pdf(FilePerItem):
         """Nothing for an input of which no page was read."""
         if item.state not in _READ:
             return False
+        work.check_readable(item)
         pdf = PdfFile(file, clean(item.name))
         password = {**work.export.options, **(item.options or {})}.get("password")
         with self._pictures.use(item, password) as picture:

@@ -76,7 +76,7 @@ class Pictures:
         if item.member is None:
             return fetch()
         archive = ("object", item.bucket, item.key, item.etag, item.version_id)
-        with self._documents.use(archive, fetch) as document:
+        with self._documents.use(archive, fetch, self._bounds) as document:
             return taken_out(self._sandbox, document, item.member, self._bounds)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from ocrfleet.errors import FleetError, InputNotFound
 from ocrfleet.s3 import BlobInfo, Fetched, check
 from ocrfleet.settings import Settings
 from ocrfleet.states import ExportFormat, PageState
-from ocrfleet.store import expansion, exports, outcomes, pages
+from ocrfleet.store import counting, expansion, exports, outcomes, pages
 from ocrfleet.store.expansion import CountedItem, NewItem
 from ocrfleet.store.settle import settle
 from producer.exports.run import Exporter
@@ -82,7 +82,7 @@ def ended_job(database: Database, items: Mapping[str, Sequence[Ending]], **job: 
     job_id = add_job(database, made, **job)
     endings = {key: list(found) for key, found in items.items()}
     with database.transaction() as session:
-        leased = expansion.lease_items(session, 10_000, 60, per_job=10_000)
+        leased = counting.lease_items(session, 10_000, 60, per_job=10_000)
         counted = [
             CountedItem(item, len(endings[item.key]), range(1, len(endings[item.key]) + 1)) for item in leased
         ]

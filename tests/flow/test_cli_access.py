@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from ocrfleet.cli import build
 from ocrfleet.db import Database
+from ocrfleet.errors import Unauthenticated
 from ocrfleet.settings import settings
 from ocrfleet.store import tenants
 from ocrfleet.store.tenants import USUAL, Caller, Scope
@@ -24,7 +25,7 @@ def call(database_url: str, state: Path, *arguments: str) -> tuple[int, str]:
     return done.exit_code, done.stdout.strip() or done.stderr
 
 
-def caller(database: Database, key: str) -> Caller | None:
+def caller(database: Database, key: str) -> Caller:
     with database.transaction() as session:
         return tenants.authenticate(session, key)
 
@@ -39,10 +40,11 @@ def test_the_first_key_may_do_everything_later_ones_what_they_are_given(
     )
     third = json.loads(shown)
     found = [caller(database, key) for key in (first, second, third["key"])]
-    assert [one and set(one.scopes) for one in found] == [set(Scope), set(USUAL), {"read"}]
+    assert [set(one.scopes) for one in found] == [set(Scope), set(USUAL), {"read"}]
     assert third["expires_at"]
     assert call(database_url, tmp_path, "keys", "revoke", third["id"])[0] == 0
-    assert caller(database, third["key"]) is None
+    with pytest.raises(Unauthenticated, match="revoked"):
+        caller(database, third["key"])
     _, table = call(database_url, tmp_path, "keys", "ls")
     assert [line.split()[0] for line in table.splitlines()] == [
         "ID",
@@ -67,11 +69,28 @@ def test_tenants_are_made_and_changed(database_url: str, tmp_path: Path) -> None
     assert [row["name"] for row in json.loads(listed)] == ["archive", "default"]
 
 
+def test_a_tenants_buckets_are_named_and_lifted(database_url: str, tmp_path: Path) -> None:
+    def buckets(*arguments: str) -> object:
+        status, shown = call(database_url, tmp_path, "tenants", *arguments)
+        assert status == 0, shown
+        _, listed = call(database_url, tmp_path, "tenants", "ls", "--json")
+        return {row["name"]: row["buckets"] for row in json.loads(listed)}["archive"]
+
+    given = ("--bucket", "scans", "--bucket", "archive/2026/")
+    assert buckets("create", "archive", *given) == ["scans", "archive/2026/"]
+    assert "scans archive/2026/" in call(database_url, tmp_path, "tenants", "ls")[1]
+    assert buckets("set", "archive", "--weight", "2") == ["scans", "archive/2026/"], "what is not named stays"
+    assert buckets("set", "archive", "--bucket", "scans") == ["scans"]
+    assert buckets("set", "archive", "--bucket", "all") is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
         (("tenants", "set", "default"), 2),
         (("tenants", "set", "default", "--jobs-open", "many"), 2),
+        (("tenants", "set", "default", "--bucket", "scans//a"), 2),
+        (("tenants", "set", "default", "--bucket", "all", "--bucket", "scans"), 2),
         (("tenants", "set", "nobody", "--weight", "2"), 5),
         (("keys", "create", "--tenant", "nobody"), 5),
         (("keys", "create", "--scope", "all"), 2),

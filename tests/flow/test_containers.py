@@ -1,6 +1,9 @@
 """Archives as inputs: an item for each file in them, counted, read, told with its path, and never twice."""
 
+import gzip
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +16,7 @@ from ocrfleet.blobs import Blobs, S3Blobs
 from ocrfleet.db import Database
 from ocrfleet.s3 import Fetched
 from ocrfleet.settings import Settings
-from ocrfleet.store import containers, expansion
+from ocrfleet.store import containers, counting
 from ocrfleet.store.expansion import NewItem
 from producer.count import Counter
 from worker.engines.null import NullEngine
@@ -147,6 +150,29 @@ def test_a_worker_reads_what_is_in_an_archive_that_it_fetches_once(
     assert job(database, job_id).outcome == "succeeded"
 
 
+def test_a_gzipped_tar_is_inflated_once_by_who_counts_and_who_reads(
+    database: Database,
+    far: CountingBlobs,
+    put: Put,
+    start_runner: Callable[..., Runner],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = tarred({"a.png": encoded(noise(1)), "b.pdf": document(2)})
+    key = put(data := gzip.compress(made), "a.tar.gz")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    counter = Counter(Settings(decode_processes=1), database, far)
+    runner = start_runner(NullEngine(Settings()), store=far)
+    job_id = add_job(database, [NewItem(0, "ocr", key, countable=True)])
+    count_all(counter)
+    assert runner.run(send(database, job_id)) == 3
+    assert {line["state"] for line in results(database, job_id)} == {"succeeded"}
+    on_disk = [path.read_bytes() for path in tmp_path.glob("ocrfleet-documents-*/*")]
+    assert on_disk.count(made) == 2
+    assert data not in on_disk
+    counter.close()
+
+
 def test_an_archive_with_nothing_to_read_is_one_dead_letter(
     database: Database, counter: Counter, put: Put
 ) -> None:
@@ -175,7 +201,7 @@ def test_an_archive_unpacked_by_two_is_unpacked_once(database: Database, counter
     key = put(zipped({"a.png": b"x", "b.png": b"x"}), "a.zip")
     job_id = add_job(database, [NewItem(0, "ocr", key, countable=True)])
     with database.transaction() as session:
-        (late,) = expansion.lease_items(session, 10, 0.0)
+        (late,) = counting.lease_items(session, 10, 0.0)
     count_all(counter)
     members = [NewItem(n, "ocr", key, member=f"{n}.png") for n in range(3)]
     with database.transaction() as session:
@@ -190,7 +216,7 @@ def test_the_items_of_a_canceled_job_are_not_unpacked(database: Database, put: P
     key = put(zipped({"a.png": b"x"}), "a.zip")
     job_id = add_job(database, [NewItem(0, "ocr", key, countable=True)])
     with database.transaction() as session:
-        (late,) = expansion.lease_items(session, 10, 0.0)
+        (late,) = counting.lease_items(session, 10, 0.0)
     sql(database, "UPDATE jobs SET state = 'canceling'")
     with database.transaction() as session:
         assert not containers.unpack(session, late, [NewItem(0, "ocr", key, member="a.png")])

@@ -9,10 +9,10 @@ from fleet_builders import pages, results, tenant_id
 
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
+from ocrfleet.rights import OUR_PREFIXES
 from ocrfleet.settings import Settings
 from ocrfleet.store import jobs
 from ocrfleet.store.jobs import NewJob
-from ocrfleet.store.rolling import OUR_PREFIXES
 from producer.expand import Expander
 
 

@@ -159,6 +159,58 @@ def test_a_rule_that_is_changed_meanwhile_takes_nothing_by_its_old_words(databas
     assert keys(database) == ["a.pdf"]
 
 
+def test_what_would_open_a_job_over_the_quota_is_found_again_when_there_is_room(database: Database) -> None:
+    add_rule(database)
+    sql(database, "UPDATE tenants SET jobs_open = 1")
+    store = ListedBlobs(*numbered(2500))
+    one = Rescanner(Settings(rule_job_items=1700), database, store)
+    assert one.step()
+    assert keys(database) == numbered(1700)
+    assert not one.step(), "not at once"
+    assert len(sql(database, "SELECT 1 FROM jobs")) == 1
+    sql(database, "UPDATE tenants SET jobs_open = 2")
+    sql(database, "UPDATE bucket_rules SET leased_until = now()")
+    store.seen.clear()
+    assert one.step()
+    assert store.seen[0] == "01700.png"
+    assert keys(database) == numbered(2500)
+
+
+def test_a_listing_that_may_open_no_job_at_all_stands_where_it_was(database: Database) -> None:
+    add_rule(database)
+    sql(database, "UPDATE tenants SET jobs_open = 0")
+    store = ListedBlobs(*numbered(3))
+    one = rescanner(database, store)
+    assert one.step()
+    (rule,) = sql(
+        database, "SELECT cursor, leased_until > now() AS waits, rescan_at <= now() AS due FROM bucket_rules"
+    )
+    assert tuple(rule) == ({}, True, True)
+    sql(database, "UPDATE tenants SET jobs_open = NULL")
+    sql(database, "UPDATE bucket_rules SET leased_until = now()")
+    assert one.step()
+    assert keys(database) == numbered(3)
+
+
+def test_a_whole_listing_forgets_what_is_gone(database: Database) -> None:
+    add_rule(database)
+    store = ListedBlobs(*numbered(2500))
+    one = rescanner(database, store)
+    assert one.step()
+    store.keys = store.keys[2200:]
+    sql(database, "UPDATE rule_objects SET seen_at = now() - interval '8 days'")
+    due(database)
+    store.errors, store.after = [StorageUnavailable("away")], 100
+    assert one.step()
+    known = "SELECT key FROM rule_objects ORDER BY key"
+    assert len(sql(database, known)) == 2500, "it has not seen the whole"
+    due(database)
+    assert one.step()
+    assert [row.key for row in sql(database, known)] == store.keys
+    assert not one.step(), "the listing is over"
+    assert len(keys(database)) == 2500
+
+
 def test_the_leader_applies_closes_and_forgets(database: Database) -> None:
     def transaction() -> AbstractContextManager[Session]:
         return database.transaction()

@@ -6,21 +6,31 @@ _SCOPES = "tests/flow/api/test_api_scopes.py::"
 _TENANCY = "tests/flow/api/test_api_tenancy.py::"
 _QUOTAS = "tests/store/test_quotas.py::"
 _USAGE = "tests/store/test_usage.py::"
+_KEYS = "tests/store/test_tenants.py::"
+_OCR = "tests/flow/api/test_api_ocr_quota.py::"
+_SENT = "tests/unit/test_sdk_uploads.py::"
 _TWICE = "tests/flow/api/test_api_idempotency.py::"
 ACCESS = (
     Mutant(
         "scopes: a key does what it names",
         "api/scopes.py",
-        "    if scope is not None and scope not in caller.scopes:\n",
-        "    if scope is not None and not caller.scopes:\n",
+        "    if scope not in caller.scopes:\n",
+        "    if not caller.scopes:\n",
         (f"{_SCOPES}test_a_key_reaches_what_its_scope_names_and_nothing_else",),
+    ),
+    Mutant(
+        "keys: none outlives the one that made it",
+        "api/keys.py",
+        "    return wanted or own\n",
+        "    return wanted\n",
+        ("tests/flow/api/test_api_access.py::test_a_key_gives_none_on_that_outlives_it",),
     ),
     Mutant(
         "scopes: a route that was forgotten is closed",
         "api/scopes.py",
-        "if is_known(method, path) else FLEET",
-        "if is_known(method, path) else READ",
-        (f"{_SCOPES}test_a_route_that_was_forgotten_is_for_the_fleet_alone",),
+        "method == known and pattern.fullmatch(path))",
+        "method == known and pattern.match(path))",
+        (f"{_SCOPES}test_a_route_that_was_forgotten_is_closed_to_everybody",),
     ),
     Mutant(
         "quotas: pages under way count",
@@ -42,6 +52,41 @@ ACCESS = (
         "OPEN = \"lane = 'bulk' AND finished_at IS NULL\"",
         'OPEN = "finished_at IS NULL"',
         (f"{_QUOTAS}test_a_paused_job_keeps_its_place_and_a_page_read_at_once_needs_none",),
+    ),
+    Mutant(
+        "quotas: an image that would wait for tomorrow is refused",
+        "api/ocr.py",
+        "    check_day(services.liveness.get(), caller.tenant_id)\n",
+        "",
+        (f"{_OCR}test_over_the_quota_of_the_day_it_is_refused_at_once_and_no_job_is_made",),
+    ),
+    Mutant(
+        "ocr: no tenant fills the window while there are others",
+        "api/rules.py",
+        "    if actual < limit and unfinished.shared:\n",
+        "    if False:\n",
+        (f"{_OCR}test_a_tenant_has_its_share_of_the_window_and_leaves_the_rest_to_others",),
+    ),
+    Mutant(
+        "ocr: what nobody waits for ends",
+        "api/ocr.py",
+        "config.async_wait if preference.respond_async",
+        "86400.0 if preference.respond_async",
+        (f"{_OCR}test_a_page_that_nobody_waits_for_has_a_deadline_too",),
+    ),
+    Mutant(
+        "keys: who guesses hears nothing of one that has ended",
+        "ocrfleet/store/tenants.py",
+        "if row is None or not secrets",
+        "if row is None or not (row.revoked_at or row.has_expired) and not secrets",
+        (f"{_KEYS}test_a_key_that_has_ended_says_so_only_to_who_has_its_secret",),
+    ),
+    Mutant(
+        "uploads: the store is not shown our key",
+        "ocrfleet/client/transports.py",
+        "        if not send.path.startswith(_ADDRESSES):\n            return self._http\n        proxy = _may_use_proxy(send.path)\n        with",
+        "        if self._http:\n            return self._http\n        proxy = _may_use_proxy(send.path)\n        with",
+        (f"{_SENT}test_the_store_is_not_shown_our_key",),
     ),
     Mutant(
         "usage: written where outcomes are",
@@ -77,6 +122,13 @@ ACCESS = (
         "        return None if secret else body\n",
         "        return body\n",
         (f"{_TWICE}test_a_secret_is_not_kept",),
+    ),
+    Mutant(
+        "idempotency: a claim that another may have had stays",
+        "ocrfleet/store/idempotency.py",
+        " AND claimed_at = created_at",
+        "",
+        (f"{_TWICE}test_what_somebody_else_may_have_made_stays_findable_when_it_is_refused",),
     ),
     Mutant(
         "idempotency: fewer scopes see no kept answer",

@@ -14,7 +14,7 @@ EVENTS = (
     Mutant(
         "events: each version once",
         _ROLLING,
-        "return [one for named, one in meant.items() if named in taken]",
+        "return [one for named, one in meant.items() if named not in taken]",
         "return list(meant.values())",
         (f"{_TESTS}::test_the_same_event_is_kept_once_and_the_same_version_taken_once",),
     ),
@@ -28,7 +28,7 @@ EVENTS = (
     Mutant(
         "events: what is in our own bucket",
         _ROLLING,
-        "if self._ours and key.startswith(OUR_PREFIXES):",
+        "if self._ours and is_ours(self._bucket, key, self._bucket):",
         "if False:",
         (f"{_TESTS}::test_what_came_from_us_in_our_own_bucket_is_left_out",),
     ),

@@ -6,6 +6,9 @@ _ARCHIVES = "tests/unit/test_archives.py::"
 _MANIFESTS = "tests/unit/test_manifests.py::"
 _CONTAINERS = "tests/flow/test_containers.py::"
 _UPLOADS = "tests/flow/api/test_api_uploads.py::"
+_REDRIVEN = "tests/flow/test_redriven_containers.py::"
+_CACHE = "tests/unit/test_doccache.py::"
+_IMAGES = "tests/flow/test_batch_images.py::"
 _EXISTING = "tests/flow/test_existing.py::"
 WAYS_IN = (
     Mutant(
@@ -117,5 +120,89 @@ WAYS_IN = (
         '        if not output.get("per_item") or wanted == "overwrite":\n',
         '        if wanted == "overwrite":\n',
         (f"{_EXISTING}test_all_is_read_otherwise",),
+    ),
+    Mutant(
+        "on_existing: what a full listing does not show may be there",
+        "producer/existing.py",
+        "            return listed, len(listed) < most\n",
+        "            return listed, True\n",
+        (f"{_EXISTING}test_what_a_full_listing_does_not_show_is_asked_for_many_at_a_time",),
+    ),
+    Mutant(
+        "on_existing: listed before it is asked for",
+        "producer/existing.py",
+        "        if len(keys) <= THREADS:\n",
+        "        if keys:\n",
+        (f"{_EXISTING}test_many_results_are_found_by_one_listing",),
+    ),
+    Mutant(
+        "archives: a tar.gz that is too large stays as it came",
+        "ocrfleet/doccache.py",
+        "            if written > most:\n",
+        "            if written < 0:\n",
+        (f"{_CACHE}test_a_tar_beyond_the_disk_or_the_bounds_is_not_inflated",),
+    ),
+    Mutant(
+        "archives: gzip data that end too early are no tar",
+        "ocrfleet/doccache.py",
+        "    if not gzip.eof:\n",
+        "    if not gzip:\n",
+        (f"{_CACHE}test_what_holds_no_tar_is_kept_as_it_came",),
+    ),
+    Mutant(
+        "archives: workers keep the tar within",
+        "worker/decode.py",
+        "        with self._documents.use(archive, fetch, self._bounds) as document:\n",
+        "        with self._documents.use(archive, fetch) as document:\n",
+        (f"{_CONTAINERS}test_a_gzipped_tar_is_inflated_once_by_who_counts_and_who_reads",),
+    ),
+    Mutant(
+        "archives: where members stand is remembered of one tar",
+        "ocrfleet/archives.py",
+        "        if identity != self._read:\n",
+        "        if not self._read:\n",
+        ("tests/unit/test_archives.py::test_of_a_tar_that_was_read_last_no_other_member_is_looked_at",),
+    ),
+    Mutant(
+        "redrive: an archive is unpacked",
+        "worker/decode.py",
+        "        if _is_archive(page, fetched):\n",
+        "        if found.page_count:\n",
+        (f"{_REDRIVEN}test_it_is_unpacked_once_whatever_is_redriven_later",),
+    ),
+    Mutant(
+        "redrive: the archive of a canceled job is not unpacked",
+        "ocrfleet/store/settle.py",
+        "        if s.members and s.state != PageState.CANCELED:\n",
+        "        if s.members:\n",
+        (f"{_REDRIVEN}test_the_archive_of_a_job_that_is_canceled_meanwhile_stays_as_it_is",),
+    ),
+    Mutant(
+        "redrive: members are of the same redrive",
+        "ocrfleet/store/containers.py",
+        "        SELECT i.id, p.job_id, greatest(p.number, 1), p.redrive_id\n",
+        "        SELECT i.id, p.job_id, greatest(p.number, 1), NULL\n",
+        (f"{_REDRIVEN}test_the_redrives_options_go_for_every_member",),
+    ),
+    Mutant(
+        "redrive: what is kept for the fleet stays so",
+        "worker/decode.py",
+        "        if page.redriven:\n",
+        "        if page.redriven and not page.job_id:\n",
+        (f"{_REDRIVEN}test_what_is_kept_for_the_fleet_is_not_read_by_the_back_door",),
+    ),
+    Mutant(
+        "batches: images are kept for redrives",
+        "ocrfleet/store/batches.py",
+        "  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = ANY(b.job_ids) AND j.finished_at IS NULL)\nORDER BY ended_at",
+        "ORDER BY ended_at",
+        (f"{_IMAGES}test_a_job_that_is_redriven_keeps_them",),
+    ),
+    Mutant(
+        "batches: images are removed to the last",
+        "producer/batches.py",
+        "            if len(removed) < most:\n",
+        "            if removed:\n",
+        (f"{_IMAGES}test_of_many_some_go_each_time",),
     ),
 )

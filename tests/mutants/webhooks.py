@@ -6,6 +6,7 @@ _STORE = "tests/store/test_deliveries.py::"
 _HOOKS = "tests/store/test_webhooks.py::"
 _SEND = "tests/flow/test_deliverer.py::"
 _OUT = "tests/unit/test_outbound.py::"
+_ASKED = "tests/flow/api/test_api_webhooks.py::test_webhooks_are_asked_for_before_a_job_is_made_too"
 WEBHOOKS = (
     Mutant(
         "webhooks: a deletion does not fail a job's end",
@@ -125,8 +126,29 @@ WEBHOOKS = (
     Mutant(
         "jobs: webhooks that they name are the tenant's",
         "api/jobs.py",
-        "        _check_webhooks(session, caller, body.webhook_ids)\n",
-        "",
+        "        rules.check_webhooks(session, caller.tenant_id, body.webhook_ids)\n        jobs.create",
+        "        jobs.create",
         ("tests/flow/api/test_api_webhooks.py::test_a_job_names_webhooks_that_are_there",),
+    ),
+    Mutant(
+        "jobs: webhooks are asked for before one is made",
+        "api/jobs.py",
+        "            rules.check_webhooks(session, caller.tenant_id, body.webhook_ids)\n",
+        "            pass\n",
+        (_ASKED,),
+    ),
+    Mutant(
+        "bucket rules: webhooks that they name are the tenant's",
+        "api/bucket_rules.py",
+        "            rules.check_webhooks(session, caller.tenant_id, body.job.webhook_ids, _WEBHOOKS)\n            rule_id",
+        "            rule_id",
+        (_ASKED,),
+    ),
+    Mutant(
+        "bucket rules: also after a change",
+        "api/bucket_rules.py",
+        '            if "job" in changes:\n                rules',
+        '            if "moon" in changes:\n                rules',
+        (_ASKED,),
     ),
 )

@@ -33,7 +33,7 @@ def add_rule(record: Record, name: str = "r", *, tenant: UUID | None = None, **m
 
 
 def told(key: str, etag: str = "e1", sequencer: str = "1", bucket: str = "scans") -> Told:
-    return Told(bucket, key, etag, None, 5, sequencer, b"{}")
+    return Told(bucket, key, etag, None, 5, sequencer, b"{}", sequencer)
 
 
 def tell(record: Record, source: Source, *found: Told | Malformed) -> int:

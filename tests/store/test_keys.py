@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from builders import Record
 
-from ocrfleet.errors import JobStateConflict, NotFound
+from ocrfleet.errors import JobStateConflict, NotFound, Unauthenticated
 from ocrfleet.store import audit, keys, tenants
 from ocrfleet.store.tenants import USUAL, Scope
 
@@ -28,9 +28,7 @@ def test_a_key_is_made_seen_and_revoked_and_each_act_is_written_down(record: Rec
         key, made = keys.create(session, record.tenant, "me", name="import", scopes=[Scope.READ])
     assert made["scopes"] == ["read"]
     with record.database.transaction() as session:
-        caller = tenants.authenticate(session, key)
-        assert caller
-        assert caller.scopes == ("read",)
+        assert tenants.authenticate(session, key).scopes == ("read",)
         assert keys.get(session, other, made["id"]) is None
     with pytest.raises(NotFound), record.database.transaction() as session:
         keys.revoke(session, other, made["id"], actor="them")
@@ -38,8 +36,8 @@ def test_a_key_is_made_seen_and_revoked_and_each_act_is_written_down(record: Rec
         with record.database.transaction() as session:
             row = keys.revoke(session, record.tenant, made["id"], actor="me")
     assert row["revoked_at"]
-    with record.database.transaction() as session:
-        assert tenants.authenticate(session, key) is None
+    with pytest.raises(Unauthenticated, match="revoked"), record.database.transaction() as session:
+        tenants.authenticate(session, key)
     subject = f"key:{made['id']}"
     assert acts(record, record.tenant) == [("me", "keys.revoke", subject), ("me", "keys.create", subject)]
 
@@ -49,7 +47,6 @@ def test_older_keys_have_the_usual_scopes(record: Record) -> None:
         key = tenants.create_key(session)
         caller = tenants.authenticate(session, key)
         (row,) = keys.listing(session, record.tenant, limit=9)
-    assert caller
     assert caller.scopes == tuple(USUAL)
     assert row["scopes"] == list(USUAL)
     assert Scope.FLEET not in caller.scopes
@@ -61,7 +58,6 @@ def test_a_known_key_gets_scopes_only_if_it_had_none(record: Record) -> None:
         with record.database.transaction() as session:
             tenants.adopt_key(session, key, name="state folder", scopes=scopes)
             caller = tenants.authenticate(session, key)
-        assert caller
         assert set(caller.scopes) == has
     forged = key[:-1] + ("0" if key[-1] != "0" else "1")
     record.run("UPDATE api_keys SET scopes = '{}'")

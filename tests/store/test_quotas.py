@@ -100,6 +100,7 @@ def test_what_waits_is_told_with_its_limit(record: Record, other: UUID) -> None:
         found = quotas.blocked(session)[record.tenant]
         standing = quotas.standing(session, record.tenant)
     assert found.reason(runs.created_at, first, listed=True, ready=1) == "quota: pages_per_day 2"
+    assert found.day == quotas.Day("pages_per_day", 2, 2, standing["resets_at"])
     assert found.reason(runs.created_at, first, listed=True, ready=0) is None
     assert (standing["pages"], standing["open"], standing["pages_per_day"]) == (2, 2, 2)
     assert record.scalar("SELECT :at = date_trunc('day', now() AT TIME ZONE 'UTC' + interval '1 day') AT TIME ZONE 'UTC'",

@@ -19,6 +19,7 @@ from rule_acts import (
 
 from ocrfleet.bucket_records import Malformed
 from ocrfleet.errors import Internal
+from ocrfleet.rights import OUR_PREFIXES
 from ocrfleet.store import control, events, expansion, rolling
 from ocrfleet.store.events import Source
 from ocrfleet.store.rolling import Limits
@@ -116,7 +117,7 @@ def test_results_are_never_taken_for_inputs(record: Record, source: Source) -> N
 
 def test_what_came_from_us_in_our_own_bucket_is_left_out(record: Record, source: Source) -> None:
     add_rule(record, bucket="ocr")
-    ours = [f"{prefix}a.png" for prefix in rolling.OUR_PREFIXES]
+    ours = [f"{prefix}a.png" for prefix in OUR_PREFIXES]
     tell(record, source, *(told(key, bucket="ocr") for key in [*ours, "in/a.png"]))
     add_rule(record, "scans")
     tell(record, source, told("uploads/b.png"))

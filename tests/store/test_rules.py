@@ -5,13 +5,24 @@ from typing import Any
 
 import pytest
 from builders import Racer, Record
-from rule_acts import LIMITS, add_rule, apply, close_due, jobs_of, keys, new_source, tell, told
+from rule_acts import (
+    LIMITS,
+    add_rule,
+    apply,
+    close_due,
+    jobs_of,
+    keys,
+    new_source,
+    tell,
+    told,
+    waiting,
+)
 from sqlalchemy.orm import Session
 
 from ocrfleet.bucket_records import Malformed
 from ocrfleet.store import events, rolling, rules
 from ocrfleet.store.events import Source
-from ocrfleet.store.rolling import Found
+from ocrfleet.store.rule_objects import Found
 
 
 @pytest.fixture
@@ -109,7 +120,42 @@ def test_sources_are_known_by_their_token_and_forgotten_events_go(record: Record
         assert events.create_source(session, record.tenant, "minio", actor="k") is None
         assert events.delete_source(session, record.tenant, source.id, actor="k")
         assert events.delete_source(session, record.tenant, source.id, actor="k") is None
-    assert record.run("SELECT * FROM bucket_events") == []
+
+
+def test_what_a_deleted_source_has_told_is_seen_no_more_and_taken_away_step_by_step(
+    record: Record, source: Source
+) -> None:
+    add_rule(record)
+    tell(record, source, *(told(f"{n}.png") for n in range(3)))
+    with record.database.transaction() as session:
+        assert len(events.listing(session, record.tenant, limit=10)) == 3
+        assert events.delete_source(session, record.tenant, source.id, actor="k")
+    assert waiting(record) == 3, "the request takes none of them away"
+    assert apply(record) == 0
+    other = new_source(record)
+    tell(record, other, told("later.png"))
+    with record.database.transaction() as session:
+        (event,) = events.listing(session, record.tenant, limit=10)
+        (shown,) = events.sources(session, record.tenant, limit=10)
+        assert (event["key"], shown["id"]) == ("later.png", other.id)
+        assert shown["last_event_at"] == event["received_at"]
+        assert [events.drop_deleted(session, limit=2) for _ in range(3)] == [2, 1, 0]
+    assert [row.id for row in record.run("SELECT id FROM event_sources")] == [other.id]
+    assert [row.key for row in record.run("SELECT key FROM bucket_events")] == ["later.png"]
+
+
+def test_a_listing_that_goes_on_waits_for_the_others_that_are_due(record: Record) -> None:
+    huge, small = add_rule(record, "huge"), add_rule(record, "small")
+
+    def turn() -> int:
+        with record.database.transaction() as session:
+            rule = rules.lease(session, 60.0)
+            assert rule
+        with record.database.transaction() as session:
+            rules.advance(session, rule, {"after": "m"}, 0.0)
+        return rule.id
+
+    assert [turn() for _ in range(4)] == [huge, small, huge, small]
 
 
 def test_a_listing_and_an_event_that_meet_take_an_object_once_and_fill_one_job(
@@ -125,7 +171,7 @@ def test_a_listing_and_an_event_that_meet_take_an_object_once_and_fill_one_job(
     def scan(session: Session, *names: str) -> int:
         held = rules.relock(session, leased)
         assert held
-        return rolling.take(session, [(held, [Found(key, "e1") for key in names])], LIMITS)
+        return rolling.take(session, [(held, [Found(key, "e1") for key in names])], LIMITS).count
 
     with record.database.transaction() as session:
         assert scan(session, "c.png", "d.png") == 2

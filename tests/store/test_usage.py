@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 from builders import Racer, Record, scans, settlement
-from sqlalchemy import Row
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from ocrfleet.errors import ManifestInvalid
-from ocrfleet.states import PageState
+from ocrfleet.states import Lane, PageState
 from ocrfleet.store import purge, settle, tenants, usage
 from ocrfleet.store.expansion import NewItem
 from ocrfleet.store.usage import Spent
@@ -139,3 +139,57 @@ def test_usage_is_grouped_by_job_day_and_tenant_page_by_page_and_others_are_not_
     assert (total["pages"], total["bytes"], total["seconds"]) == (6, 600, 3.0)
     assert (none["pages"], none["seconds"]) == (0, 0.0)
     assert datetime.now(UTC).date() - today <= timedelta(days=1)
+
+
+def test_pages_read_one_by_one_become_one_row_of_their_tenant_and_day(record: Record) -> None:
+    with record.database.transaction() as session:
+        other = tenants.create(session, "other")
+
+    def read(count: int, tenant: UUID | None = None) -> None:
+        for _ in range(count):
+            job_id, _, _ = record.running(1, lane=Lane.INTERACTIVE, tenant=tenant)
+            record.settle(settlement(record.pages(job_id)[0], spent=SPENT))
+
+    def by_job() -> list[tuple[UUID, int, int]]:
+        today = record.scalar("SELECT (now() AT TIME ZONE 'UTC')::date")
+        days = {"first": today - timedelta(days=1), "last": today}
+        with record.database.transaction() as session:
+            rows = usage.grouped(session, record.tenant, "job", **days, limit=9)
+            assert (
+                usage.grouped(session, record.tenant, "job", **days, limit=9, after=usage.NO_JOB) == rows[1:]
+            )
+        return [(row["key"], row["pages"], row["bytes"]) for row in rows]
+
+    def fold(limit: int) -> int:
+        with record.database.transaction() as session:
+            usage.fold(session, limit)
+        return record.scalar("SELECT count(*) FROM usage")
+
+    bulk, _, _ = record.running(2)
+    record.settle(*(settlement(page, spent=SPENT) for page in record.pages(bulk)))
+    read(2)
+    record.run("UPDATE usage SET day = day - 1 WHERE interactive")
+    read(3)
+    read(2, other)
+    expected = [(usage.NO_JOB, 5, 500), (bulk, 2, 200)]
+    assert by_job() == expected, "before it is folded"
+    assert fold(2) == 1 + 1 + 5, "some at a time, the oldest first"
+    assert fold(100) == fold(100) == 1 + 3, "the job, yesterday, today, and today of the other"
+    assert by_job() == expected
+    read(1)
+    assert fold(100) == 1 + 3, "what comes later is added"
+    (row,) = record.run(
+        "SELECT * FROM usage WHERE job_id = :id AND day = (now() AT TIME ZONE 'UTC')::date", id=record.tenant
+    )
+    assert (row.pages, row.bytes, row.prompt_tokens, row.output_tokens, row.seconds) == (4, 400, 40, 16, 2.0)
+
+
+def test_a_page_that_is_being_settled_is_folded_later(record: Record) -> None:
+    job_id, _, _ = record.running(1, lane=Lane.INTERACTIVE)
+    record.settle(settlement(record.pages(job_id)[0], spent=SPENT))
+    with record.database.transaction() as settling:
+        settling.execute(text("UPDATE usage SET pages = pages + 1"))
+        with record.database.transaction() as session:
+            session.execute(text("SET LOCAL lock_timeout = '5s'"))
+            usage.fold(session)
+    assert [row.pages for row in used(record, job_id)] == [2]

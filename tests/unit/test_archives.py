@@ -1,6 +1,7 @@
 """Archives in the sandbox: what is listed, what is taken out, and how each nasty one ends."""
 
 import gzip
+import io
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 from zips import crowded, encrypted, overstated, tarred, zipped
 
-from ocrfleet.archives import Bounds
-from ocrfleet.documents import Limits
+from ocrfleet.archives import Bounds, Extractor
+from ocrfleet.documents import ArchiveType, Limits
 from ocrfleet.errors import (
     CorruptFile,
     DecompressionBomb,
@@ -176,3 +177,33 @@ def test_a_member_is_no_larger_in_memory_than_it_may_be(sandbox: Sandbox, save: 
     with pytest.raises(FileTooLarge) as refused:
         sandbox.extract(path, "a.png", replace(BOUNDS, member_bytes=4999))
     assert refused.value.extra == {"limit": 4999, "actual": 5000}
+
+
+class CountingFile(io.FileIO):
+    """A file that counts how often it is read from."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(-1 if size is None else size)
+
+
+def test_of_a_tar_that_was_read_last_no_other_member_is_looked_at(save: Save, tmp_path: Path) -> None:
+    names = [f"{n}.png" for n in range(300)]
+    path, other = save(tarred({name: name.encode() for name in names})), tmp_path / "other"
+    other.write_bytes(tarred({name: name[::-1].encode() for name in names}))
+    extractor, bounds = Extractor(), Bounds(1000, 10**6, 10**6, 10)
+
+    def take(path: Path, name: str) -> int:
+        with CountingFile(path) as file:
+            data = name[::-1].encode() if path == other else name.encode()
+            assert extractor.extract(file, ArchiveType.TAR, name, bounds) == data
+            return file.reads
+
+    assert take(path, "299.png") > 300
+    assert all(take(path, name) < 10 for name in names)
+    assert take(other, "0.png") > 300
+    assert take(path, "1.png") > 300, "one is remembered, not all there ever were"
+    with CountingFile(path) as file, pytest.raises(InputNotFound):
+        extractor.extract(file, ArchiveType.TAR, "300.png", bounds)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -119,6 +120,19 @@ def test_seaweedfs_tells_of_files_with_the_etag_that_its_gateway_gives(
 ) -> None:
     told = only(seaweedfs(**entry))
     assert (told.bucket, told.key, told.etag) == ("ocr", "in/a b+ü.png", etag)
+
+
+def test_events_tell_when_they_happened_by_a_sequencer_or_a_time() -> None:
+    told = only(body(minio()))
+    assert (told.order, told.happened_at) == ("17A2C3", datetime(2026, 11, 20, 9, tzinfo=UTC))
+    timed = only(seaweedfs(attributes={"file_size": 5, "mtime": 1795203945, "mtime_ns": 5000}))
+    assert (timed.order, timed.happened_at) == (None, datetime.fromtimestamp(1795203945.000005, UTC))
+    for time in (None, "yesterday", "0001-01-01T00:00:00+14:00", "2026-11-20T09:00:00"):
+        odd = only(body(minio(sequencer=None) | {"eventTime": time}))
+        assert odd.order is None
+        assert (odd.happened_at is None) == (time != "2026-11-20T09:00:00")
+    for mtime in (-1, 10**18, "1795203945", 1.5):
+        assert only(seaweedfs(attributes={"mtime": mtime, "mtime_ns": "x"})).happened_at is None
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,13 @@ def test_what_cannot_be_done_is_refused_by_line(given: dict[str, Any], code: str
     assert (refused.value.code, refused.value.custom_id) == (code, "c")
 
 
+@pytest.mark.parametrize("value", ["9" * 2**21, [0] * 2**19, 2**60, {"a": "\0" * 2**20}])
+def test_what_is_said_of_a_value_is_short_however_long_that_is(value: object) -> None:
+    with pytest.raises(LineFault) as refused:
+        parse(members(max_tokens=value))
+    assert (refused.value.custom_id, len(refused.value.message) < 150) == ("c", True)
+
+
 @pytest.mark.parametrize(
     "raw",
     [

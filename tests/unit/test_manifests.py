@@ -17,6 +17,7 @@ from api.schemas import ParameterOptions
 from ocrfleet.errors import ManifestInvalid
 from ocrfleet.inputs import Chunk, read
 from ocrfleet.manifest_lines import MAX_LINE, PARAMETERS, parse_line
+from ocrfleet.manifests import FREE, LONGEST
 from ocrfleet.store.expansion import NewItem
 
 
@@ -148,17 +149,79 @@ def test_damaged_and_truncated_gzip_data_fail_the_job_where_they_are() -> None:
         manifest(data + b"no gzip", "m.gz", chunk=4096)
 
 
-def test_gzip_data_that_inflate_without_end_cost_no_memory() -> None:
+def packed(piece: bytes, times: int) -> bytes:
     packer = zlib.compressobj(wbits=31)
-    data = b"".join(packer.compress(b"x" * 1024 * 1024) for _ in range(200)) + packer.flush()
+    return b"".join(packer.compress(piece) for _ in range(times)) + packer.flush()
+
+
+@pytest.mark.parametrize("key", ["m.gz", "m.csv.gz"])
+@pytest.mark.parametrize("head", [b"", b'{"key":"a.png"}\n\n'], ids=["at once", "behind a line"])
+def test_lines_without_end_fail_the_job_and_cost_no_memory(key: str, head: bytes) -> None:
+    head = b"key\na.png\n" if head and "csv" in key else head
+    data = gzip.compress(head) + packed(b"x" * 1024 * 1024, 200)
     tracemalloc.start()
     try:
-        (item,) = found(manifest(data, "m.gz", chunk=len(data)))
+        with pytest.raises(ManifestInvalid, match=f"line {head.count(10) + 1} has no end") as refused:
+            manifest(data, key, chunk=len(data))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert item.error is not None
+    extra = refused.value.extra
+    assert (extra["line"], extra["limit"]) == (head.count(10) + 1, LONGEST)
+    assert LONGEST < extra["actual"] <= LONGEST + 1024 * 1024
     assert peak < 8 * 1024 * 1024, "it inflates to 200 MB"
+
+
+def test_a_line_that_ends_too_late_fails_the_job_and_one_that_is_only_too_long_does_not() -> None:
+    line = b'{"key":"a.png"}\n'
+    assert [
+        one.error is None for one in found(manifest(line + b"x" * LONGEST + b"\n" + line, "m", chunk=2**23))
+    ] == [
+        True,
+        False,
+        True,
+    ]
+    with pytest.raises(ManifestInvalid, match="line 2 has no end"):
+        manifest(line + b"x" * (LONGEST + 1) + b"\n" + line, "m", chunk=2**23)
+
+
+def test_gzip_data_of_nothing_are_given_up() -> None:
+    data = gzip.compress(b'{"key":"a.png"}\n') + packed(b" " * (1024 * 1024 - 1) + b"\n", FREE // 2**20 + 10)
+    with pytest.raises(ManifestInvalid, match="inflate to more than") as refused:
+        manifest(data, "m.gz", chunk=len(data), size=1000)
+    assert (refused.value.extra["limit"], refused.value.extra["line"]) == (FREE, FREE // 2**20 + 2)
+
+
+@pytest.mark.parametrize("key", ["m.gz", "m.csv.gz"])
+def test_the_reader_has_its_turn_with_each_piece_however_long_a_line_is(key: str) -> None:
+    row = b"key\na.png\n" if "csv" in key else b'{"key":"a.png"}\n'
+    data = gzip.compress(row + b" " * (LONGEST - 1) + b"\n" + row[4 if "csv" in key else 0 :])
+    whole = manifest(data, key, chunk=len(data), size=1)
+    assert len(whole) > LONGEST // 2**18, "a piece has 256 KB"
+    assert keys(whole) == ["a.png", "a.png"]
+    for behind in whole[::5]:
+        rest = manifest(data, key, cursor=behind.cursor, chunk=len(data), size=1)
+        assert keys(rest) == keys([one for one in whole if one.cursor["line"] > behind.cursor["line"]])
+
+
+@pytest.mark.parametrize("form", ["lines", "table"])
+def test_what_is_skipped_comes_as_empty_chunks_that_move_nothing(form: str) -> None:
+    line, head = (b'{"key":"%s.png"}\n', b"") if form == "lines" else (b"%s1234567890.png\n", b"key\n")
+    data = gzip.compress(head + (line % b"a") * 2**17 + line % b"b")
+    at = {
+        "etag": f"etag-{hash(data)}",
+        "offset": len(head) + len(line % b"a") * 2**17,
+        "line": 2**17,
+        "gzip": True,
+    }
+    at |= {"columns": ["key"]} if head else {}
+    # Without the beat the chunks would be of a thousand pieces each.
+    given = expansion({"type": "manifest", "bucket": "scans", "key": "m.gz"}, at)
+    chunks = list(read(MemoryBlobs({"m.gz": data}, len(data)), given, 1000, beat=0.0))  # type: ignore[arg-type]
+    empty = [one for one in chunks if not one.items and not one.last]
+    assert len(empty) >= 8, "2 MB, a quarter of one at a time"
+    assert all(one.cursor == at for one in empty[:8])
+    assert [key[0] for key in keys(chunks)] == ["b"]
 
 
 def test_options_of_a_line_go_with_its_item() -> None:

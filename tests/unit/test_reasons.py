@@ -11,7 +11,7 @@ from api.caches import Liveness
 from api.reasons import Told, reasons
 from api.views import seen
 from ocrfleet.store.explain import Ahead, Backoff, Facts, Redrive
-from ocrfleet.store.quotas import Blocked
+from ocrfleet.store.quotas import Blocked, Day
 
 JOB, TENANT = UUID(int=1), UUID(int=2)
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ CASES: list[Any] = [
      "breaker_open", "Worker ocr-1 found too many failures", "try again by themselves"),
     ("other task", {"task": "spotting"}, LIVE, IDLE, "no_worker_for_task", "no live worker does this task",
      "no_worker_for_task", "No live worker does the task 'spotting'; they do text.", "OCRFLEET_ENGINE"),
-    ("quota of a day", {}, Liveness(1, frozenset({"text"}), {}, {TENANT: Blocked("pages_per_day 1000", None, None)}), IDLE,
+    ("quota of a day", {}, Liveness(1, frozenset({"text"}), {}, {TENANT: Blocked(Day("pages_per_day", 1000, 1000, NOW), None, None)}), IDLE,
      "quota: pages_per_day 1000", "quota: pages_per_day 1000",
      "quota", "may use 1,000 pages a day", "midnight UTC"),
     ("quota of jobs", {"listed_at": None, "expanded_at": None, "state": "queued"},

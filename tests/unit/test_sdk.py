@@ -161,6 +161,9 @@ def answer(status: int, headers: dict[str, str] | None = None, **problem: object
     ("response", "again"),
     [
         (answer(429, code="rate_limited"), True),
+        (answer(429, {"Retry-After": "60"}, code="rate_limited"), True),
+        (answer(429, {"Retry-After": "61"}, code="rate_limited"), False),
+        (answer(503, {"Retry-After": "86400"}), True),
         (answer(503), True),
         (answer(409, code="idempotency_in_flight"), True),
         (answer(409, code="job_state_conflict"), False),

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from api_rig import NOWHERE, Api, Expand, NewWorker, StartApi, until
 from sqlalchemy import text
@@ -67,6 +68,34 @@ def test_a_key_gives_on_no_more_than_it_has(api: Api, database: Database) -> Non
         assert (more.status_code, more.json()["needed"]) == (403, ["submit"])
         theirs = http.post("/v1/api-keys", json={"name": "x", "scopes": ["read"], "tenant_id": str(other)})
         assert (theirs.status_code, theirs.json()["needed"]) == (403, ["fleet"])
+
+
+def test_a_key_gives_none_on_that_outlives_it(api: Api, database: Database) -> None:
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    with database.transaction() as session:
+        key = tenants.create_key(session, scopes=tuple(Scope), expires_at=end)
+        other = tenants.create(session, "other")
+
+    def told(answer: httpx.Response) -> datetime:
+        assert answer.status_code == 201, answer.text
+        return datetime.fromisoformat(answer.json()["expires_at"])
+
+    with api.client(key) as http:
+        earlier, later = end - timedelta(days=1), end + timedelta(seconds=1)
+        for of in ({}, {"tenant_id": str(other)}):
+            asked = {"name": "x", "scopes": ["read"], **of}
+            for body in (asked, asked | {"expires_at": None}, asked | {"expires_at": end.isoformat()}):
+                assert told(http.post("/v1/api-keys", json=body)) == end
+            sooner = http.post("/v1/api-keys", json=asked | {"expires_at": earlier.isoformat()})
+            assert told(sooner) == earlier
+            refused = http.post("/v1/api-keys", json=asked | {"expires_at": later.isoformat()})
+            problem = refused.json()
+            assert (refused.status_code, problem["code"]) == (403, "forbidden")
+            dates = [datetime.fromisoformat(problem[name]) for name in ("limit", "actual")]
+            assert dates == [end, later]
+    free = api.http.post("/v1/api-keys", json={"name": "x", "expires_at": later.isoformat()})
+    assert told(free) == later, "a key without an end gives any"
+    assert api.http.post("/v1/api-keys", json={"name": "x"}).json()["expires_at"] is None
 
 
 @pytest.mark.parametrize(

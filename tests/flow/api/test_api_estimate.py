@@ -1,5 +1,7 @@
 """`validate_only`: what a job would be is told, and nothing is made."""
 
+import gzip
+import zlib
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from api import estimate
 from ocrfleet import blobs
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
+from ocrfleet.manifests import LONGEST
 from ocrfleet.settings import Settings
 
 MANIFEST = (
@@ -100,3 +103,14 @@ def test_at_most_so_many_faults_are_told(api: Api, store: Blobs) -> None:
     found = ask(api, {"type": "manifest", "key": "estimates/bad.jsonl"})
     assert found["items"]["invalid"] == 250
     assert [fault["line"] for fault in found["errors"]] == list(range(1, estimate.MAX_ERRORS + 1))
+
+
+def test_a_manifest_without_end_is_refused_with_its_line(api: Api, store: Blobs) -> None:
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join(packer.compress(bytes(2**20)) for _ in range(64)) + packer.flush()
+    store.put("ocr", "estimates/endless.gz", gzip.compress(b'{"key":"a.png"}\n') + packed, "application/gzip")
+    given = {"type": "manifest", "key": "estimates/endless.gz"}
+    answer = api.http.post("/v1/jobs", json={"input": given, "validate_only": True})
+    said = answer.json()
+    assert (answer.status_code, said["code"], said["line"]) == (422, "manifest_invalid", 2)
+    assert said["actual"] > said["limit"] == LONGEST

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from api.idempotency import _Digest, takes_key
 from ocrfleet.db import Database
 from ocrfleet.settings import Settings
-from ocrfleet.store import idempotency, jobs
+from ocrfleet.store import idempotency, jobs, tenants
 from ocrfleet.store.idempotency import Claim, Kept
 
 BODY: dict[str, Any] = {"input": {"type": "prefix", "bucket": "scans", "prefix": "a/"}}
@@ -155,9 +155,9 @@ def test_tenants_do_not_share_keys_and_strangers_have_none(
 
 def test_a_key_of_fewer_scopes_sees_no_kept_answer(api: Api) -> None:
     api.http.post("/v1/jobs", json=BODY, headers=KEY)
-    key = api.http.post("/v1/api-keys", json={"name": "reader", "scopes": ["read"]}).json()["key"]
-    with api.client(key) as reader:
-        assert reader.post("/v1/jobs", json=BODY, headers=KEY).status_code == 422
+    key = api.http.post("/v1/api-keys", json={"name": "submits", "scopes": ["submit"]}).json()["key"]
+    with api.client(key) as submitter:
+        assert submitter.post("/v1/jobs", json=BODY, headers=KEY).status_code == 422
 
 
 def test_a_body_over_the_limit_is_refused_with_a_key_too(strict: Api) -> None:
@@ -202,9 +202,53 @@ def test_a_claim_lives_as_long_as_it_is_renewed_and_is_given_back_at_once(databa
         idempotency.renew(session, held)
     assert isinstance(claimed(database, "k", b"1"), Kept)
     with database.transaction() as session:
-        idempotency.give_back(session, held)
+        idempotency.give_back(session, held, made_nothing=False)
     assert isinstance(claimed(database, "k", b"2"), Kept), "another request must not take a claim over"
     assert claimed(database, "k", b"1") == held
+
+
+def give_back(database: Database, held: Claim) -> None:
+    with database.transaction() as session:
+        idempotency.give_back(session, held, made_nothing=True)
+
+
+def test_what_is_refused_leaves_no_row(database: Database) -> None:
+    held = claimed(database, "k", b"1")
+    assert isinstance(held, Claim)
+    give_back(database, held)
+    assert count(database, "idempotency_keys") == 0
+    assert isinstance(claimed(database, "k", b"2"), Claim)
+
+
+def test_what_somebody_else_may_have_made_stays_findable_when_it_is_refused(database: Database) -> None:
+    held = claimed(database, "k", b"1")
+    assert isinstance(held, Claim)
+    grow_stale(database)
+    # Another takes it over; the first one is refused in the end, while the other is at work.
+    assert claimed(database, "k", b"1") == held
+    give_back(database, held)
+    assert claimed(database, "k", b"1") == held, "with the same id for what it makes"
+    # The first failed, perhaps after its commit; the second is refused.
+    with database.transaction() as session:
+        idempotency.give_back(session, held, made_nothing=False)
+    assert claimed(database, "k", b"1") == held
+    give_back(database, held)
+    assert claimed(database, "k", b"1") == held
+
+
+def test_who_may_not_or_asks_too_often_leaves_nothing(api: Api, database: Database) -> None:
+    made = api.http.post("/v1/api-keys", json={"name": "reader", "scopes": ["read"]}).json()["key"]
+    with api.client(made) as reader:
+        assert reader.post("/v1/jobs", json=BODY, headers=KEY).status_code == 403
+    # The handler's own refusal: nobody gives on what his key has not.
+    wide = {"name": "x", "scopes": ["fleet"]}
+    assert api.http.post("/v1/api-keys", json=wide, headers=KEY).status_code == 403
+    with database.transaction() as session:
+        tenants.change(session, tenant_of(database), {"requests_per_minute": 1})
+        key = tenants.create_key(session)
+    with api.client(key) as other:
+        assert [other.post("/v1/jobs", json=BODY, headers=KEY).status_code for _ in range(2)] == [202, 429]
+    assert count(database, "idempotency_keys") == 1
 
 
 def test_after_a_day_a_key_is_new_and_after_two_it_is_swept(database: Database) -> None:

@@ -1,19 +1,23 @@
 """The stream of results: order, cursors, following a job that runs."""
 
+import asyncio
 import gzip
 import threading
-from typing import Any
+from contextlib import ExitStack, closing
+from typing import Any, ClassVar
 from uuid import UUID
 
 import httpx
 import orjson
 import pytest
-from api_rig import Api, Expand, NewJob, NewWorker, until
+from api_rig import Api, Expand, NewJob, NewKey, NewWorker, StartApi, until
 from sqlalchemy import text
 
+from api.results import Read, Reader, stream_lines
+from api.waiting import JobWatch
 from ocrfleet.db import Database
 from ocrfleet.errors import CorruptFile, EmptyFile
-from ocrfleet.store import outcomes
+from ocrfleet.store import jobs, outcomes
 
 EMPTY: dict[str, Any] = {}
 PREFIX = {"input": {"type": "prefix", "prefix": "2026/"}}
@@ -197,3 +201,67 @@ def test_a_compressed_stream_that_follows_shows_each_result_as_it_comes(
         worker.settle([job_id], [{"text": "second"}])
         rest = [orjson.loads(part) for part in parts if part]
     assert (rest[0]["text"], rest[-1]["_end"]) == ("second", True)
+
+
+def test_followers_have_so_many_places_and_each_leaves_its_own_again(
+    start_api: StartApi, new_key: NewKey, expand: Expand
+) -> None:
+    api = start_api(followers=3, followers_of_tenant=2)
+    url = f"{api.http.post('/v1/jobs', json=PREFIX).headers['Location']}/results"
+    expand(5)
+
+    def follow(http: httpx.Client, url: str) -> httpx.Response:
+        return http.send(http.build_request("GET", url, params={"follow": "true"}), stream=True)
+
+    with api.client(new_key("other")) as other, ExitStack() as streams:
+        theirs = f"{other.post('/v1/jobs', json=PREFIX).headers['Location']}/results"
+        mine = [streams.enter_context(closing(follow(api.http, url))) for _ in range(2)]
+        one_more = api.http.get(url, params={"follow": "true"})
+        assert (one_more.status_code, one_more.json()["code"]) == (429, "rate_limited")
+        assert (one_more.json()["limit"], one_more.json()["actual"]) == (2, 2)
+        assert int(one_more.headers["Retry-After"]) > 0
+        assert api.http.get(url).status_code == 200, "who does not follow needs no place"
+        streams.enter_context(closing(follow(other, theirs)))
+        full = other.get(theirs, params={"follow": "true"})
+        assert (full.status_code, full.json()["code"], full.json()["limit"]) == (503, "no_capacity", 3)
+        assert int(full.headers["Retry-After"]) > 0
+        mine[0].close()
+
+        def takes_another() -> bool:
+            with closing(follow(api.http, url)) as answer:
+                return answer.status_code == 200
+
+        until(takes_another)
+
+
+class CountingReader(Reader):
+    """Knows how often it was asked."""
+
+    reads: ClassVar[int] = 0
+
+    def read(self, seq: int, limit: int) -> Read | None:
+        type(self).reads += 1
+        return super().read(seq, limit)
+
+
+def test_a_follower_of_a_job_that_stands_still_reads_nothing(
+    job: NewJob, new_worker: NewWorker, database: Database
+) -> None:
+    job_id, _ = job(5)
+    worker, watch = new_worker(), JobWatch(database, poll=0.02)
+    reader = CountingReader(database, job_id, outcomes.ResultFilter(), None)
+
+    async def follow() -> bytes:
+        watching = asyncio.create_task(watch.run())
+        stream = stream_lines(reader, 0, None, watch)
+        first = asyncio.ensure_future(anext(stream))
+        with database.transaction() as session:
+            seen = jobs.standing(session, [job_id])[0].version
+        await watch.changed(job_id, seen, 1.0)  # in which the watch looks at the job some fifty times
+        assert (CountingReader.reads, first.done()) == (1, False)
+        await asyncio.to_thread(worker.settle, [job_id], [{"text": "a"}])
+        line = await asyncio.wait_for(first, 15)
+        watching.cancel()
+        return line
+
+    assert orjson.loads(asyncio.run(follow()))["text"] == "a"

@@ -84,10 +84,9 @@ def test_files_arrive_and_are_not_sent_again(
 
 
 def test_an_interrupted_call_goes_on_with_what_is_missing(
-    client: Client, files: list[LocalFile], tmp_path: Path, database: Database, gate: TcpProxy,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(remote, "TRIES", 1)
+    client: Client, files: list[LocalFile], tmp_path: Path, database: Database, gate: TcpProxy
+) -> None:
+    client.attempts = 1
     large = [file for file in files if file.name.endswith(".tif")]
     first = send_all(
         client, Ledger(tmp_path / "ledger"), [file for file in files if file not in large], Lines()

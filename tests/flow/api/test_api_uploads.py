@@ -12,7 +12,8 @@ from fleet_builders import sql
 from ocrfleet import blobs, presign
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
-from ocrfleet.errors import InputNotFound
+from ocrfleet.errors import InputAccessDenied, InputNotFound
+from ocrfleet.s3 import S3Blobs
 from ocrfleet.settings import Settings
 from producer.uploads import expire
 
@@ -208,6 +209,35 @@ def test_what_nobody_completes_expires(
     assert store.stat("ocr", done["key"])
     assert not httpx.put(parts["parts"][0]["url"], content=b"x" * PART).is_success
     assert complete(api, old).status_code == 409
+
+
+class Refusing(S3Blobs):
+    """Whose bucket `refused` is somebody else's."""
+
+    def remove(self, bucket: str, key: str) -> None:
+        if bucket == "refused":
+            raise InputAccessDenied(f"{bucket}/{key}")
+        if bucket == "gone-for-ever":
+            raise InputNotFound(f"{bucket}/{key}")
+        super().remove(bucket, key)
+
+
+def test_an_upload_that_the_store_refuses_holds_up_no_other(
+    api: Api, begin: Begin, store: Blobs, database: Database
+) -> None:
+    last = begin(7)
+    assert post(last, b"content").is_success
+    query = """
+        INSERT INTO uploads (id, tenant_id, bucket, key, filename, bytes, state, created_at)
+        SELECT gen_random_uuid(), id, b, 'k', 'f', 1, 'expired', now() - interval '9 days'
+        FROM tenants, unnest(ARRAY['gone-for-ever', 'refused']) AS b"""
+    sql(database, query)
+    sql(database, "UPDATE uploads SET created_at = now() - interval '25 hours' WHERE state = 'open'")
+    expire(api.settings, database, Refusing(api.settings), None)
+    left = "SELECT bucket FROM uploads WHERE completed_at IS NULL"
+    assert [row.bucket for row in sql(database, left)] == ["refused"]
+    with pytest.raises(InputNotFound):
+        store.stat("ocr", last["key"])
 
 
 def test_a_job_of_uploads_reads_what_was_completed(api: Api, begin: Begin, database: Database) -> None:

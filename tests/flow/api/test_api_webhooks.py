@@ -241,6 +241,32 @@ def test_a_job_names_webhooks_that_are_there(here: Api, database: Database, rece
     assert sql(database, "SELECT 1 FROM jobs") == []
 
 
+def test_webhooks_are_asked_for_before_a_job_is_made_too(
+    here: Api, database: Database, new_key: NewKey, receivers: Receivers
+) -> None:
+    webhook, stranger = make(here, receivers().url())["id"], str(uuid4())
+    given = {"type": "objects", "objects": [{"bucket": "scans", "key": "a.png"}]}
+    rule = {"name": "r", "job": {"webhook_ids": [webhook]}}
+    made = here.http.post("/v1/bucket-rules", json=rule)
+    assert made.status_code == 201
+    path = made.headers["Location"]
+    assert here.http.patch(path, json={"job": rule["job"]}).status_code == 200
+    asked = {"input": given, "webhook_ids": [webhook], "validate_only": True}
+    assert here.http.post("/v1/jobs", json=asked).status_code == 200
+    with here.client(new_key("other")) as other:
+        for http, id_ in ((here.http, stranger), (other, webhook)):
+            fault = f"there is no webhook {id_}"
+            refused = http.post("/v1/jobs", json=asked | {"webhook_ids": [id_]})
+            assert refused.json()["errors"] == [{"pointer": "/webhook_ids/0", "detail": fault}]
+            refused = http.post("/v1/bucket-rules", json={"name": "s", "job": {"webhook_ids": [id_]}})
+            assert refused.json()["errors"] == [{"pointer": "/job/webhook_ids/0", "detail": fault}]
+        refused = here.http.patch(path, json={"job": {"webhook_ids": [webhook, stranger]}})
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == "/job/webhook_ids/1"
+    assert len(sql(database, "SELECT 1 FROM bucket_rules")) == 1
+    assert here.http.get(path).json()["job"]["webhook_ids"] == [webhook]
+
+
 def test_the_sdk_has_every_call(here: Api, receivers: Receivers) -> None:
     receiver = receivers()
     key = here.http.headers["Authorization"].removeprefix("Bearer ")
