@@ -14,17 +14,14 @@ from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import CallerError, FleetError, ValidationFailed
 from ocrfleet.rights import Rights, impossible
-from ocrfleet.s3 import BadName
 from ocrfleet.settings import Settings
-from ocrfleet.store import item_outputs, rights
+from ocrfleet.store import item_outputs, jobs, rights
 from ocrfleet.store.item_outputs import EndedItem, OutputJob
 
 log = structlog.get_logger()
 
 LEASE_SECONDS = 120.0
 RETRY_AFTER = 3.0
-REFUSED_AFTER = 30.0
-"""Somebody has to repair something before the bucket takes it."""
 _RESULTS = 500
 _LINES = 200
 _AT_ONCE = 8
@@ -39,9 +36,14 @@ class ItemWriter:
         self._database = database
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="output")
+        self._failed: OutputJob | None = None
 
     def step(self) -> bool:
         """See to the next results of one job; False if no job has any."""
+        if self._failed:
+            # Here, since what has failed may have been the database.
+            self._release(self._failed, RETRY_AFTER)
+            self._failed = None
         with self._database.statement() as session:
             job = item_outputs.lease(session, LEASE_SECONDS)
         if job is None:
@@ -50,35 +52,55 @@ class ItemWriter:
             return False
         try:
             self._write(job)
-        except CallerError as exc:
-            log.warning("output_refused", job_id=str(job.id), code=exc.code, error=exc.detail)
-            self._release(job, REFUSED_AFTER, {"code": exc.code, "detail": exc.detail})
         except FleetError as exc:
             log.warning("output_postponed", job_id=str(job.id), code=exc.code, error=exc.detail)
             self._release(job, RETRY_AFTER, {"code": exc.code, "detail": exc.detail})
+        except Exception:
+            log.exception("output_fault", job_id=str(job.id))
+            self._failed = job
         return True
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
     def _write(self, job: OutputJob) -> None:
+        last, refused = job.seq, list[FleetError]()
+        if job.rest:
+            refused = self._rest(job)
+        else:
+            with self._database.transaction() as session:
+                held = rights.of_job(session, job.id, self._bucket)
+                last, items = item_outputs.chunk(session, job, _RESULTS)
+            refused = self._items(job, items, held)
+        failpoints.reach("outputs.written")
         with self._database.transaction() as session:
-            held = rights.of_job(session, job.id, self._bucket)
-            last, items = item_outputs.chunk(session, job, _RESULTS)
+            item_outputs.advance(session, job, last, _told(job, refused))
+
+    def _rest(self, job: OutputJob) -> list[FleetError]:
+        """At the job's end, write the items of which a page was canceled."""
+        after, refused = -1, list[FleetError]()
+        while True:
+            with self._database.transaction() as session:
+                item_outputs.release(session, job, LEASE_SECONDS)
+                held = rights.of_job(session, job.id, self._bucket)
+                after, items = item_outputs.rest(session, job, after, _RESULTS)
+            if not items:
+                return refused
+            refused += self._items(job, items, held)
+
+    def _items(self, job: OutputJob, items: Sequence[EndedItem], held: Rights) -> list[FleetError]:
+        """Write items, some at once; returns why some can never be written."""
         writing = [self._threads.submit(self._try, job, item, held) for item in items]
         try:
-            refused = [error for one in as_completed(writing) if (error := one.result())]
+            return [error for one in as_completed(writing) if (error := one.result())]
         finally:
             # After a fault no other is begun, and none is still being written when the lease is given back.
             for one in writing:
                 one.cancel()
             wait(writing)
-        failpoints.reach("outputs.written")
-        with self._database.transaction() as session:
-            item_outputs.advance(session, job, last, _told(job, refused))
 
     def _try(self, job: OutputJob, item: EndedItem, held: Rights) -> FleetError | None:
-        """Write one item; an error that is this item's alone is returned, and no reason to wait with the others."""
+        """Write one item; what refuses it is returned, and no reason to wait with the others."""
         bucket, key = job.output.get("bucket") or item.bucket, output_key(job.output, item)
         if fault := impossible(key):
             return ValidationFailed(fault)
@@ -86,18 +108,9 @@ class ItemWriter:
             return held.refusal(bucket, key)
         try:
             self._put(job, item, bucket, key)
-        except BadName as exc:
-            return exc
         except CallerError as exc:
-            # Beside an object that could not be read either: nobody will repair a bucket that a line has misspelt.
-            if job.output.get("bucket") or self._was_read(item):
-                raise
             return exc
         return None
-
-    def _was_read(self, item: EndedItem) -> bool:
-        with self._database.statement() as session:
-            return item_outputs.was_read(session, item.id)
 
     def _put(self, job: OutputJob, item: EndedItem, bucket: str, key: str) -> None:
         """Write one item; its lines go through a file, since a document may have ten thousand pages."""
@@ -105,19 +118,25 @@ class ItemWriter:
             path = Path(folder) / "item.json"
             with path.open("wb") as file:
                 file.write(orjson.dumps(head(job, item))[:-1] + b',"pages":[')
-                after, first = -1, True
+                after, written = -1, 0
                 while lines := self._lines(item, after):
                     for number, line in lines:
-                        file.write((b"" if first else b",") + b"\n" + line.rstrip(b"\n"))
-                        after, first = number, False
+                        file.write((b"," if written else b"") + b"\n" + line.rstrip(b"\n"))
+                        after, written = number, written + 1
                 file.write(b"\n]}\n")
-            self._blobs.put(bucket, key, path, _MEDIA_TYPE)
+            # A job that is deleted takes its results away, a redrive some: what they have left is no output.
+            if written >= item.lines and self._is_there(job):
+                self._blobs.put(bucket, key, path, _MEDIA_TYPE)
+
+    def _is_there(self, job: OutputJob) -> bool:
+        with self._database.statement() as session:
+            return jobs.is_there(session, job.id)
 
     def _lines(self, item: EndedItem, after: int) -> Sequence[tuple[int, bytes]]:
         with self._database.transaction() as session:
             return list(item_outputs.lines(session, item.id, after, _LINES))
 
-    def _release(self, job: OutputJob, after: float, error: Mapping[str, Any]) -> None:
+    def _release(self, job: OutputJob, after: float, error: Mapping[str, Any] | None = None) -> None:
         with self._database.transaction() as session:
             item_outputs.release(session, job, after, error)
 
@@ -149,5 +168,5 @@ def _told(job: OutputJob, refused: Sequence[FleetError]) -> dict[str, Any] | Non
     log.warning(
         "outputs_impossible", job_id=str(job.id), items=len(refused), code=first.code, error=first.detail
     )
-    detail = f"{len(refused)} outputs cannot be written, the first: {first.detail}"
+    detail = f"Outputs cannot be written, the first: {first.detail}"
     return {"code": first.code, "detail": detail, "items": len(refused)}

@@ -49,15 +49,18 @@ class ManifestParts:
                     yield line
                     last = ordinal
 
-    def remove(self, export_id: UUID) -> None:
-        for _ in self._each(export_id, lambda info: self._blobs.remove(info.bucket, info.key)):
+    def remove(self, export_id: UUID, after: int = -1) -> None:
+        """Remove those that begin behind the ordinal."""
+        for _ in self._each(export_id, lambda info: self._blobs.remove(info.bucket, info.key), after):
             pass
 
-    def _each(self, export_id: UUID, do: Callable[[BlobInfo], T]) -> Iterator[T]:
+    def _each(self, export_id: UUID, do: Callable[[BlobInfo], T], after: int = -1) -> Iterator[T]:
         """What `do` gives for each part, in their order, a few at a time."""
-        begun = deque[Future[T]]()
+        begun, folder = deque[Future[T]](), _folder(export_id)
         try:
-            for info in self._blobs.scan(self._settings.bucket, _folder(export_id)):
+            for info in self._blobs.scan(
+                self._settings.bucket, folder, start_after=f"{folder}{after + 1:020}"
+            ):
                 begun.append(self._threads.submit(do, info))
                 if len(begun) >= _AT_ONCE:
                     yield begun.popleft().result()

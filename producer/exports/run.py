@@ -116,6 +116,9 @@ class Exporter:
         _check_own(export, rights)
         if not export.cursor:
             export = self._begin(export)
+        if not export.cursor.get("written"):
+            # Of a chunk that came to no end: a job that still runs may have other items there now.
+            self._parts.remove(export.id, export.cursor["after"])
         while not export.cursor.get("written"):
             export = self._chunk(export, rights)
             failpoints.reach("export.chunk")

@@ -1,7 +1,7 @@
 """A store that keeps what is put, and jobs whose pages have ended as a test says."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from ocrfleet.errors import FleetError, InputNotFound
 from ocrfleet.s3 import BlobInfo, Fetched, check
 from ocrfleet.settings import Settings
 from ocrfleet.states import ExportFormat, PageState
-from ocrfleet.store import counting, expansion, exports, outcomes, pages
+from ocrfleet.store import counting, expansion, exports, outcomes, pages, tenants
 from ocrfleet.store.expansion import CountedItem, NewItem
-from ocrfleet.store.settle import settle
+from ocrfleet.store.settle import Settlement, settle
 from producer.exports.run import Exporter
 from worker import settlements
 
@@ -76,6 +76,38 @@ class Kept(NullBlobs):
         return [orjson.loads(line) for line in self.under()["manifest.jsonl"].splitlines()]
 
 
+class Hooked(Kept):
+    """Before an act (put, fetch, remove) on a key that has the text, something happens."""
+
+    def __init__(self, act: str, part: str, what: Callable[[], object]) -> None:
+        super().__init__()
+        self._act, self._part, self._what = act, part, what
+
+    def put(self, bucket: str, key: str, data: bytes | Path, content_type: str) -> BlobInfo:
+        self._reach("put", key)
+        return super().put(bucket, key, data, content_type)
+
+    def fetch(self, bucket: str, key: str, **bounds: Any) -> Fetched:
+        self._reach("fetch", key)
+        return super().fetch(bucket, key, **bounds)
+
+    def remove(self, bucket: str, key: str) -> None:
+        self._reach("remove", key)
+        super().remove(bucket, key)
+
+    def _reach(self, act: str, key: str) -> None:
+        if act == self._act and self._part in key:
+            self._what()
+
+
+def said(words: str) -> dict[str, Any]:
+    return {"text": words}
+
+
+def named(count: int, first: int = 0) -> dict[str, Any]:
+    return {f"{n:03}.png": [said(str(n))] for n in range(first, first + count)}
+
+
 def ended_job(database: Database, items: Mapping[str, Sequence[Ending]], **job: Any) -> UUID:
     """A job that is over: for each key the pages of its document, in order, and what became of each."""
     made = [NewItem(n, "in", key, countable=True) for n, key in enumerate(items)]
@@ -91,6 +123,15 @@ def ended_job(database: Database, items: Mapping[str, Sequence[Ending]], **job: 
     return job_id
 
 
+def of_another(database: Database, tenant: str = "second") -> UUID:
+    """A job of another tenant's that is over."""
+    with database.transaction() as session:
+        tenants.create(session, tenant)
+    job_id = add_job(database, [NewItem(0, "in", "b.png")], tenant=tenant)
+    settle_all(database, job_id, {"b.png": [said("b")]})
+    return job_id
+
+
 def settle_all(database: Database, job_id: UUID, endings: Mapping[str, Sequence[Ending]]) -> None:
     worker = add_worker(database)
     batch = send(database, job_id, limit=100_000)
@@ -98,7 +139,7 @@ def settle_all(database: Database, job_id: UUID, endings: Mapping[str, Sequence[
         return
     with database.transaction() as session:
         claimed = pages.claim(session, worker, batch.pages)
-    done = []
+    done = list[Settlement]()
     for page in claimed:
         ending = endings[page.key][page.number - 1]
         if isinstance(ending, FleetError):
@@ -117,6 +158,15 @@ def ask(database: Database, job_id: UUID, kind: str, *, partial: bool = False) -
     with database.transaction() as session:
         asked = exports.NewExport(job_id, ExportFormat(kind), "exports", OUT, partial)
         return exports.create(session, tenant_id(session), "a-key", asked)
+
+
+def make(
+    database: Database, job_id: UUID, prefix: str, tenant: str = "default", *, unfinished: bool = False
+) -> UUID:
+    """An export of lines to the bucket `exports`."""
+    with database.transaction() as session:
+        asked = exports.NewExport(job_id, ExportFormat.JSONL, "exports", prefix, unfinished)
+        return exports.create(session, tenant_id(session, tenant), "a-key", asked)
 
 
 def state(database: Database, export_id: UUID) -> dict[str, Any]:

@@ -2,46 +2,21 @@
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
 
-import orjson
 import pytest
 from fleet_builders import add_job, job, sql, tenant_id
 from fleet_rig import settle_all
+from outputs_rig import OUTPUT, MemoryBlobs, items, said, work
 
-from ocrfleet.blobs import NullBlobs
 from ocrfleet.db import Database
-from ocrfleet.errors import CorruptFile, FleetError, InputAccessDenied, StorageUnavailable
+from ocrfleet.errors import CorruptFile, InputAccessDenied, StorageUnavailable
 from ocrfleet.s3 import BlobInfo
 from ocrfleet.settings import Settings
-from ocrfleet.store import control, item_outputs, jobs, redrives
+from ocrfleet.store import item_outputs, redrives
 from ocrfleet.store.expansion import NewItem
 from ocrfleet.store.letters import LetterFilter
 from ocrfleet.store.redrives import NewRedrive
 from producer.item_outputs import ItemWriter
-
-OUTPUT = {"per_item": True, "prefix": "results/"}
-
-
-class MemoryBlobs(NullBlobs):
-    """Keeps what is put; buckets in `moods` answer with an error."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-        self.kept: dict[tuple[str, str], bytes] = {}
-        self.puts: list[str] = []
-        self.moods: dict[str, FleetError] = {}
-
-    def put(self, bucket: str, key: str, data: Any, content_type: str) -> BlobInfo:  # noqa: ANN401
-        assert content_type == "application/json"
-        if bucket in self.moods:
-            raise self.moods[bucket]
-        self.kept[bucket, key] = data.read_bytes()
-        self.puts.append(key)
-        return BlobInfo(bucket, key, "e", None, len(self.kept[bucket, key]))
-
-    def json(self, key: str, bucket: str = "ocr") -> dict[str, Any]:
-        return orjson.loads(self.kept[bucket, key])
 
 
 @pytest.fixture
@@ -54,17 +29,6 @@ def writer(database: Database, store: MemoryBlobs) -> Iterator[ItemWriter]:
     writer = ItemWriter(Settings(), database, store)
     yield writer
     writer.close()
-
-
-def work(writer: ItemWriter, database: Database) -> None:
-    """Until there is nothing to write, whatever was to be waited for."""
-    sql(database, "UPDATE jobs SET output_leased_until = now() WHERE output_leased_until IS NOT NULL")
-    while writer.step():
-        pass
-
-
-def items(*keys: str, **members: Any) -> list[NewItem]:
-    return [NewItem(n, "ocr", key, "e1", custom_id=f"c{n}", **members) for n, key in enumerate(keys)]
 
 
 def test_each_item_is_written_when_its_page_has_ended(
@@ -185,30 +149,24 @@ def test_a_crash_after_writing_repeats_the_same_bytes(
     assert len(store.kept) == 1
 
 
-def test_a_bucket_that_refuses_is_said_and_holds_up_no_other(
+def test_what_a_bucket_refuses_is_said_and_holds_up_nothing_else(
     database: Database, writer: ItemWriter, store: MemoryBlobs
 ) -> None:
     store.moods["closed"] = InputAccessDenied("no")
-    held = add_job(database, items("a.png"), output=OUTPUT | {"bucket": "closed"})
-    other = add_job(database, items("b.png"), output=OUTPUT)
-    for job_id in (held, other):
-        settle_all(database, job_id, [{"text": "A"}])
+    mixed = [NewItem(n, ("closed", "ocr")[n % 2], f"{n}.png") for n in range(4)]
+    job_id = add_job(database, mixed, output=OUTPUT)
+    other = add_job(database, items("b.png"), output=OUTPUT | {"bucket": "closed"})
+    for ended in (2, 2):
+        settle_all(database, job_id, [{"text": "A"}] * ended)
+        work(writer, database)
+    settle_all(database, other, [{"text": "B"}])
     work(writer, database)
-    assert store.puts == ["results/b.png.json"]
-    assert said(database, held)["error"] == {"code": "input_access_denied", "detail": "no"}
-    assert "error" not in said(database, other)
-    assert job(database, held).state == "completed", "its results are there"
-    store.moods.clear()
-    work(writer, database)
-    assert ("closed", "results/a.png.json") in store.kept
-    assert "error" not in said(database, held)
-
-
-def said(database: Database, job_id: UUID) -> dict[str, Any]:
-    with database.transaction() as session:
-        row = jobs.get(session, tenant_id(session), job_id)
-    assert row
-    return row["output"]
+    assert sorted(store.puts) == ["results/1.png.json", "results/3.png.json"]
+    error = said(database, job_id)["error"]
+    assert (error["code"], error["items"]) == ("input_access_denied", 2)
+    for one in (job_id, other):
+        done = job(database, one)
+        assert (done.state, done.output_seq, done.output_leased_until) == ("completed", done.total, None)
 
 
 def test_a_store_that_is_away_is_waited_for(
@@ -233,14 +191,4 @@ def test_a_key_that_no_store_can_hold_is_said_and_the_rest_is_written(
     work(writer, database)
     assert store.puts == ["results/b.png.json"]
     assert "1024 bytes" in said(database, job_id)["error"]["detail"]
-    assert job(database, job_id).output_leased_until is None
-
-
-def test_what_was_canceled_has_no_output(database: Database, writer: ItemWriter, store: MemoryBlobs) -> None:
-    job_id = add_job(database, items("a.png", "b.png"), output=OUTPUT)
-    settle_all(database, job_id, [{"text": "A"}])
-    with database.transaction() as session:
-        control.cancel(session, tenant_id(session), job_id)
-    work(writer, database)
-    assert store.puts == ["results/a.png.json"]
     assert job(database, job_id).output_leased_until is None

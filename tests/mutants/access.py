@@ -10,6 +10,8 @@ _KEYS = "tests/store/test_tenants.py::"
 _OCR = "tests/flow/api/test_api_ocr_quota.py::"
 _SENT = "tests/unit/test_sdk_uploads.py::"
 _TWICE = "tests/flow/api/test_api_idempotency.py::"
+_RESULTS = "tests/flow/api/test_api_results.py::"
+_TEXTS = "tests/flow/api/test_api_texts.py::"
 ACCESS = (
     Mutant(
         "scopes: a key does what it names",
@@ -129,6 +131,55 @@ ACCESS = (
         " AND claimed_at = created_at",
         "",
         (f"{_TWICE}test_what_somebody_else_may_have_made_stays_findable_when_it_is_refused",),
+    ),
+    Mutant(
+        "idempotency: a refusal leaves no row",
+        "api/idempotency.py",
+        "made_nothing=answer.status < 500",
+        "made_nothing=False",
+        (f"{_TWICE}test_who_may_not_or_asks_too_often_leaves_nothing",),
+    ),
+    Mutant(
+        "results: a tenant follows so many streams",
+        "api/waiting.py",
+        ">= self._of_tenant:\n",
+        "< 0:\n",
+        (f"{_RESULTS}test_followers_have_so_many_places_and_each_leaves_its_own_again",),
+    ),
+    Mutant(
+        "results: a stream that ends leaves its place",
+        "api/waiting.py",
+        "            self._open[tenant_id] -= 1\n",
+        "",
+        (f"{_RESULTS}test_followers_have_so_many_places_and_each_leaves_its_own_again",),
+    ),
+    Mutant(
+        "results: who follows waits for a change",
+        "api/results.py",
+        "found.job.version, _SILENCE)",
+        "found.job.version, 0.1)",
+        (f"{_RESULTS}test_a_follower_of_a_job_that_stands_still_reads_nothing",),
+    ),
+    Mutant(
+        "texts: half a surrogate pair is refused",
+        "ocrfleet/texts.py",
+        "    if not value.isascii():\n",
+        "    if False:\n",
+        (f"{_TEXTS}test_half_a_surrogate_pair_is_refused_with_its_place",),
+    ),
+    Mutant(
+        "texts: in a member's name too",
+        "api/problems.py",
+        "    app.add_exception_handler(UnicodeEncodeError, _unstorable_error)\n",
+        "",
+        (f"{_TEXTS}test_half_a_surrogate_pair_in_a_members_name_is_refused",),
+    ),
+    Mutant(
+        "access: a stranger's body is not read",
+        "api/app.py",
+        "    app.add_middleware(Access)\n",
+        "",
+        (f"{_SCOPES}test_a_stranger_and_a_key_without_the_scope_are_refused_before_the_body_is_read",),
     ),
     Mutant(
         "idempotency: fewer scopes see no kept answer",

@@ -121,16 +121,12 @@ RIGHTS = (
     Mutant(
         "names: an impossible one is its item's error",
         "producer/item_outputs.py",
-        "        except BadName as exc:\n            return exc\n",
-        "",
-        (f"{_WRITTEN}test_a_name_that_no_store_holds_is_that_items_error",),
-    ),
-    Mutant(
-        "names: a misspelt bucket holds up no other",
-        "producer/item_outputs.py",
-        'if job.output.get("bucket") or self._was_read(item):',
-        "if job.output is not None:",
-        (f"{_WRITTEN}test_a_bucket_that_a_line_has_misspelt_holds_up_no_other",),
+        "        except CallerError as exc:\n            return exc\n        return None\n",
+        "        except CallerError:\n            raise\n        return None\n",
+        (
+            f"{_WRITTEN}test_a_name_that_no_store_holds_is_that_items_error",
+            f"{_WRITTEN}test_a_bucket_that_a_line_has_misspelt_holds_up_no_other",
+        ),
     ),
     Mutant(
         "names: an export goes on without it",

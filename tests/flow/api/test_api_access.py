@@ -196,6 +196,10 @@ def test_usage_is_summed_and_priced(
     assert (by_job["total"]["pages"], by_job["total"]["cost"]) == (4, 0.016)
     (day,) = api.http.get("/v1/usage").json()["data"]
     assert (day["pages"], day["job_id"]) == (4, None)
+    with database.transaction() as session:
+        session.execute(text("UPDATE usage SET interactive = true WHERE pages = 1"))
+    one, many = api.http.get("/v1/usage", params={"group_by": "job"}).json()["data"]
+    assert [(row["job_id"], row["pages"]) for row in (one, many)] == [(None, 1), (first, 3)]
     far = {"from": "2001-01-01", "to": "2001-01-31"}
     assert api.http.get("/v1/usage", params=far).json()["data"] == []
     for bad in ({"from": "2001-02-01", "to": "2001-01-31"}, {"from": "1990-01-01"}, {"group_by": "page"}):
