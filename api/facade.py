@@ -62,8 +62,6 @@ class FacadeRoute(APIRoute):
                 error = exc
             except RequestValidationError as exc:
                 error = problems.invalid(exc.errors(), exc.body)
-            except UnicodeEncodeError as exc:
-                error = problems.unstorable(exc)
             except HTTPException as exc:  # a body that cannot be parsed
                 cause = exc.__cause__
                 error = cause if isinstance(cause, FleetError) else ValidationFailed(str(exc.detail))

@@ -15,7 +15,6 @@ from ocrfleet.errors import BY_CODE, FleetError, NotFound, Unauthenticated, Vali
 
 MEDIA_TYPE = "application/problem+json"
 _MOST_FAULTS = 100
-_SURROGATES = "surrogates not allowed"
 _LIMITS = ("max_length", "min_length", "le", "ge", "lt", "gt")
 
 
@@ -46,7 +45,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(UnicodeEncodeError, _unstorable_error)
 
 
 def _fleet_error(request: Request, exc: Exception) -> Response:
@@ -69,17 +67,6 @@ def _http_error(request: Request, exc: Exception) -> Response:
 def _validation_error(request: Request, exc: Exception) -> Response:
     fault = cast("RequestValidationError", exc)
     return response(invalid(fault.errors(), fault.body), request.state.request_id)
-
-
-def _unstorable_error(request: Request, exc: Exception) -> Response:
-    return response(unstorable(cast("UnicodeEncodeError", exc)), request.state.request_id)
-
-
-def unstorable(exc: UnicodeEncodeError) -> ValidationFailed:
-    """What becomes of half a surrogate pair where no model names a text, as in a member's name; other errors are raised."""
-    if exc.reason != _SURROGATES:
-        raise exc
-    return refused(("", f"must not contain half of a surrogate pair: {exc.object[:100]!r}"))
 
 
 def invalid(errors: Sequence[Any], body: object) -> ValidationFailed:

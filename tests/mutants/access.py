@@ -168,11 +168,11 @@ ACCESS = (
         (f"{_TEXTS}test_half_a_surrogate_pair_is_refused_with_its_place",),
     ),
     Mutant(
-        "texts: in a member's name too",
+        "texts: what is refused can be told",
         "api/problems.py",
-        "    app.add_exception_handler(UnicodeEncodeError, _unstorable_error)\n",
-        "",
-        (f"{_TEXTS}test_half_a_surrogate_pair_in_a_members_name_is_refused",),
+        '    return text.encode(errors="backslashreplace").decode()\n',
+        "    return text\n",
+        (f"{_TEXTS}test_a_form_in_another_encoding_cannot_say_it_either",),
     ),
     Mutant(
         "access: a stranger's body is not read",

@@ -147,8 +147,8 @@ WEBHOOKS = (
     Mutant(
         "bucket rules: also after a change",
         "api/bucket_rules.py",
-        '            if "job" in changes:\n                rules',
-        '            if "moon" in changes:\n                rules',
+        "                rules.check_webhooks(session, caller.tenant_id, body.job.webhook_ids, _WEBHOOKS)\n            store.change",
+        "            store.change",
         (_ASKED,),
     ),
 )

@@ -216,14 +216,18 @@ def test_followers_have_so_many_places_and_each_leaves_its_own_again(
     with api.client(new_key("other")) as other, ExitStack() as streams:
         theirs = f"{other.post('/v1/jobs', json=PREFIX).headers['Location']}/results"
         mine = [streams.enter_context(closing(follow(api.http, url))) for _ in range(2)]
-        one_more = api.http.get(url, params={"follow": "true"})
-        assert (one_more.status_code, one_more.json()["code"]) == (429, "rate_limited")
+        one_more = streams.enter_context(closing(follow(api.http, url)))
+        assert one_more.status_code == 429
+        one_more.read()
+        assert one_more.json()["code"] == "rate_limited"
         assert (one_more.json()["limit"], one_more.json()["actual"]) == (2, 2)
         assert int(one_more.headers["Retry-After"]) > 0
         assert api.http.get(url).status_code == 200, "who does not follow needs no place"
         streams.enter_context(closing(follow(other, theirs)))
-        full = other.get(theirs, params={"follow": "true"})
-        assert (full.status_code, full.json()["code"], full.json()["limit"]) == (503, "no_capacity", 3)
+        full = streams.enter_context(closing(follow(other, theirs)))
+        assert full.status_code == 503
+        full.read()
+        assert (full.json()["code"], full.json()["limit"]) == ("no_capacity", 3)
         assert int(full.headers["Retry-After"]) > 0
         mine[0].close()
 

@@ -33,19 +33,24 @@ def test_nor_is_one_with_a_new_secret(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ended", "told"),
-    [("expires_at", "The key expired on 2026-11-20."), ("revoked_at", "The key was revoked on 2026-11-20.")],
+    ("change", "told"),
+    [
+        (
+            "UPDATE api_keys SET expires_at = '2020-01-02' WHERE id = :id RETURNING 1",
+            "The key expired on 2020-01-02.",
+        ),
+        (
+            "UPDATE api_keys SET revoked_at = '2020-01-02' WHERE id = :id RETURNING 1",
+            "The key was revoked on 2020-01-02.",
+        ),
+    ],
 )
-def test_a_key_that_has_ended_is_told_so(api: Api, database: Database, ended: str, told: str) -> None:
+def test_a_key_that_has_ended_is_told_so(api: Api, database: Database, change: str, told: str) -> None:
     with database.transaction() as session:
         key = tenants.create_key(session, scopes=tuple(Scope))
     with api.client(key) as http:
         assert http.get("/v1/jobs").status_code == 200
-        sql(
-            database,
-            f"UPDATE api_keys SET {ended} = '2026-11-20' WHERE id = :id RETURNING 1",
-            id=key.split("_")[1],
-        )
+        sql(database, change, id=key.split("_")[1])
         until(lambda: http.get("/v1/jobs").status_code == 401)
     for headers in ({}, {"Idempotency-Key": "k"}):
         with api.client(key) as http:

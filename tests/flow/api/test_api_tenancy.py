@@ -66,7 +66,7 @@ EXAMPLES: Mapping[str, str] = {
     "rule_id": """INSERT INTO bucket_rules (tenant_id, name, bucket, job)
         VALUES (:tenant, 'leaked-' || md5(random()::text), 'leaked', '{"task": "text"}') RETURNING id""",
     "export_id": """INSERT INTO exports (id, tenant_id, job_id, format, bucket, prefix)
-        VALUES (gen_random_uuid(), :tenant, :job_id, 'jsonl', 'leaked', 'leaked') RETURNING id""",
+        VALUES (gen_random_uuid(), :tenant, :job_id, 'jsonl', 'leaked', 'leaked-' || md5(random()::text)) RETURNING id""",
     "webhook_id": """INSERT INTO webhooks (id, tenant_id, url, description, secret) VALUES (gen_random_uuid(), :tenant,
         'https://127.0.0.1:9/leaked', 'leaked', 'whsec_bGVha2VkbGVha2VkbGVha2VkbGVha2Vk') RETURNING id""",
     "delivery_id": """INSERT INTO webhook_deliveries (webhook_id, message_id, event, payload, state)

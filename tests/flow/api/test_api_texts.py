@@ -168,3 +168,5 @@ def test_a_form_in_another_encoding_cannot_say_it_either(http: httpx.Client) -> 
     parts += b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n\\ud800\r\n--x--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=x; charset=unicode_escape"}
     assert pointers(http.post("/v1/ocr", content=parts, headers=headers)) == ["/prompt"]
+    other = parts.replace(b"prompt", b"\\ud800")
+    assert pointers(http.post("/v1/ocr", content=other, headers=headers)) == ["/\\ud800"]
