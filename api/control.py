@@ -13,6 +13,8 @@ from api.jobs import JOB_EXAMPLE, found
 from api.problems import documented, refused
 from api.schemas import MAX_LABELS, Deadline, LabelName, Name, Priority, Strict
 from api.views import job_view
+from ocrfleet.errors import JobStateConflict
+from ocrfleet.states import Lane
 from ocrfleet.store import control, jobs
 from ocrfleet.store.control import Changes
 from ocrfleet.store.tenants import Caller
@@ -75,7 +77,7 @@ def cancel_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> an
 )
 def pause_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> answers.Job:
     """Nothing more is begun; pages under way are finished, and the input is read on."""
-    return _act(services, caller, job_id, control.pause)
+    return _act(services, caller, job_id, control.pause, bulk=True)
 
 
 @router.post(
@@ -114,7 +116,7 @@ def change_job(
             etags.check_match(if_match, found(jobs.get(session, tenant_id, job_id), job_id))
         control.change(session, tenant_id, job_id, changes, actor=actor)
 
-    job = _act(services, caller, job_id, change)
+    job = _act(services, caller, job_id, change, bulk="deadline" in changes)
     response.headers["ETag"] = etags.of_edition(dict(job))
     return job
 
@@ -134,11 +136,14 @@ class _Act(Protocol):
     def __call__(self, session: Session, tenant_id: UUID, job_id: UUID, /, *, actor: str) -> object: ...
 
 
-def _act(services: Services, caller: Caller, job_id: UUID, act: _Act) -> answers.Job:
-    """Do it, write it down, and see what the job is then, in one transaction."""
+def _act(services: Services, caller: Caller, job_id: UUID, act: _Act, *, bulk: bool = False) -> answers.Job:
+    """Do it, write it down, and see what the job is then, in one transaction; `bulk`: not to a page of POST /v1/ocr."""
     with services.database.transaction() as session:
         act(session, caller.tenant_id, job_id, actor=caller.key_id)
         row = found(jobs.get(session, caller.tenant_id, job_id, purged=True), job_id)
+        if bulk and row["lane"] != Lane.BULK:
+            # It would keep its place among those that are read at once.
+            raise JobStateConflict("A page of POST /v1/ocr is not paused, and its deadline stays; cancel it.")
         if len(row["labels"]) > MAX_LABELS:
             detail = f"The job should have at most {MAX_LABELS} labels, not {len(row['labels'])}"
             raise refused(("/labels", detail), limit=MAX_LABELS, actual=len(row["labels"]))

@@ -116,6 +116,20 @@ def test_a_page_that_nobody_waits_for_has_a_deadline_too(
     assert [row.state for row in sql(database, "SELECT state FROM jobs")] == ["canceled"]
 
 
+def test_a_page_is_neither_paused_nor_does_it_lose_its_deadline(
+    serve: StartApi, new_worker: NewWorker
+) -> None:
+    new_worker()
+    api = serve()
+    url = api.http.post("/v1/ocr", json=JSON, headers=ASYNC).headers["Location"]
+    before = api.http.get(url).json()
+    for refused in (api.http.post(f"{url}/pause"), api.http.patch(url, json={"deadline": None})):
+        assert (refused.status_code, refused.json()["code"]) == (409, "job_state_conflict")
+    assert api.http.get(url).json() == before
+    assert api.http.patch(url, json={"priority": 3}).json()["priority"] == 3
+    assert api.http.post(f"{url}/cancel").status_code == 202
+
+
 def test_what_was_known_before_midnight_refuses_nobody_after_it() -> None:
     now, tenant = datetime.now(UTC), uuid4()
 
