@@ -62,6 +62,10 @@ chaos: $(DEV) ## Kill every part a thousand times under load and check that noth
 chaos-short: $(DEV) ## The same in under three minutes
 	$(BIN)/python -m tests.chaos --short $(if $(SEED),--seed $(SEED))
 
+.PHONY: fuzz
+fuzz: $(DEV) ## Thousands of made-up calls against the OpenAPI document; CASES=5000
+	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES))
+
 .PHONY: bench
 bench: $(DEV) ## Measure; prints the table of docs/benchmarks.md
 	$(BIN)/python -m bench

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from api.examples import example
 from ocrfleet.catalogue import TASKS, OutputKind, Parameters
 from ocrfleet.states import JobOutcome, JobState, Lane, WorkerState
 
@@ -64,6 +65,8 @@ JOB: dict[str, Any] = {
     "expanded_at": "2026-11-20T09:00:40Z",
     "deadline": None,
     "generation": 1,
+    "output": {},
+    "webhook_ids": [],
     "counts": {
         "total": 1000000,
         "ready": 899000,
@@ -111,10 +114,6 @@ HEALTH: dict[str, Any] = {
 }
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
 class Counts(BaseModel):
     """Pages by state; the states sum to `total`."""
 
@@ -151,7 +150,7 @@ class JobError(BaseModel):
 class Job(BaseModel):
     """A job and how far it is."""
 
-    model_config = _example(JOB)
+    model_config = example(JOB)
 
     id: UUID
     state: JobState
@@ -166,6 +165,8 @@ class Job(BaseModel):
     expanded_at: Time | None = Field(description="When all pages were known; `total` may grow before.")
     deadline: Time | None
     generation: int
+    output: dict[str, Any] = Field(description="As submitted; empty when nothing is written as the job runs.")
+    webhook_ids: list[UUID]
     counts: Counts
     items: ItemCounts
     throughput: float | None = Field(description="Pages a second.")
@@ -203,7 +204,7 @@ class TaskInfo(BaseModel):
 class TaskList(BaseModel):
     """The catalogue."""
 
-    model_config = _example({"data": [TASK]})
+    model_config = example({"data": [TASK]})
 
     data: list[TaskInfo]
 
@@ -241,7 +242,7 @@ class LaneBacklog(BaseModel):
 class Fleet(BaseModel):
     """The workers and what is before them."""
 
-    model_config = _example(FLEET)
+    model_config = example(FLEET)
 
     workers: list[WorkerInfo]
     backlog: dict[Lane, LaneBacklog]
@@ -250,7 +251,7 @@ class Fleet(BaseModel):
 class Health(BaseModel):
     """Whether the API can serve; `checks` has `ok` or the fault of each server."""
 
-    model_config = _example(HEALTH)
+    model_config = example(HEALTH)
 
     status: str
     checks: dict[str, str]
@@ -273,6 +274,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    next_step: str | None = Field(None, description="What to do about it; null where the detail says it all.")
     retryable: bool
     request_id: str
     errors: list[FieldProblem] | None = None

@@ -14,11 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from ocrfleet.db import Database
+from ocrfleet.errors import Unauthenticated
 from ocrfleet.settings import Settings
-from ocrfleet.store import dispatch, tenants, workers
+from ocrfleet.store import dispatch, keys, quotas, tenants, workers
+from ocrfleet.store.quotas import Blocked
 from ocrfleet.store.tenants import Caller
 
 T = TypeVar("T")
+_USED_EVERY = 60.0
+"""Seconds between two notes that a key is in use."""
 
 
 class Recent(Generic[T]):
@@ -65,14 +69,25 @@ class Liveness:
     in_flight: Mapping[UUID, tuple[int, int]] = field(default_factory=dict[UUID, tuple[int, int]])
     """Pages dispatched and running, by job: counted for all callers at once, however many poll and however large the
     fleet is."""
+    blocked: Mapping[UUID, Blocked] = field(default_factory=dict[UUID, Blocked])
+    """By tenant: what waits for a quota."""
 
 
-def liveness(settings: Settings, database: Database) -> Liveness:
+def over_quota(database: Database) -> Mapping[UUID, Blocked]:
+    """Ask the record who waits for a quota."""
+    with database.transaction() as session:
+        return quotas.blocked(session)
+
+
+def liveness(
+    settings: Settings, database: Database, blocked: Recent[Mapping[UUID, Blocked]] | None = None
+) -> Liveness:
     """Ask the record who is alive."""
+    waiting: Mapping[UUID, Blocked] = blocked.get() if blocked else {}
     with database.transaction() as session:
         alive = dispatch.capacity(session, settings.heartbeat_timeout).workers
         tasks = frozenset(workers.tasks(session, settings.heartbeat_timeout))
-        return Liveness(alive, tasks, dispatch.in_flight(session))
+        return Liveness(alive, tasks, dispatch.in_flight(session), waiting)
 
 
 class Callers:
@@ -84,10 +99,21 @@ class Callers:
         self._size = size
         self._known: dict[bytes, tuple[Caller, float]] = {}
         self._renewing: dict[bytes, asyncio.Task[None]] = {}
+        self._used: dict[str, float] = {}
+        self._noting: set[asyncio.Task[None]] = set()
 
-    async def find(self, key: str) -> Caller | None:
-        """The caller whom the key stands for; asked anew aside, before what is known of it grows too old."""
+    async def find(self, key: str) -> Caller:
+        """The caller whom the key stands for; asked anew aside, before what is known of it grows too old.
+
+        Unauthenticated: the key stands for nobody.
+        """
         digest = hashlib.sha256(key.encode()).digest()
+        caller = await self._find(key, digest)
+        if time.monotonic() - self._used.get(caller.key_id, -_USED_EVERY) >= _USED_EVERY:
+            self._note(caller.key_id)
+        return caller
+
+    async def _find(self, key: str, digest: bytes) -> Caller:
         held = self._known.get(digest)
         left = held[1] - time.monotonic() if held else 0.0
         if held is None or left <= 0:
@@ -96,12 +122,30 @@ class Callers:
             self._renewing[digest] = asyncio.create_task(self._renew_aside(key, digest))
         return held[0]
 
-    async def _renew(self, key: str, digest: bytes) -> Caller | None:
+    def _note(self, key_id: str) -> None:
+        """Write down, aside, that the key is in use."""
+        if len(self._used) >= self._size:
+            self._used.clear()
+        self._used[key_id] = time.monotonic()
+        noting = asyncio.create_task(self._touch(key_id))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _touch(self, key_id: str) -> None:
+        def touch() -> None:
+            with self._database.statement() as session:
+                keys.touch(session, key_id)
+
+        with suppress(SQLAlchemyError):
+            await run_in_threadpool(touch)
+
+    async def _renew(self, key: str, digest: bytes) -> Caller:
         now = time.monotonic()
-        caller = await run_in_threadpool(self._ask, key)
-        if caller is None:
+        try:
+            caller = await run_in_threadpool(self._ask, key)
+        except Unauthenticated:
             self._known.pop(digest, None)
-            return None
+            raise
         if len(self._known) >= self._size:
             self._known.clear()
         self._known[digest] = caller, now + self._seconds
@@ -109,11 +153,11 @@ class Callers:
 
     async def _renew_aside(self, key: str, digest: bytes) -> None:
         try:
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, Unauthenticated):
                 await self._renew(key, digest)
         finally:
             self._renewing.pop(digest, None)
 
-    def _ask(self, key: str) -> Caller | None:
+    def _ask(self, key: str) -> Caller:
         with self._database.transaction() as session:
             return tenants.authenticate(session, key)

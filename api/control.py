@@ -3,16 +3,18 @@
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Header, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from api import answers
+from api import answers, etags
 from api.deps import GivenCaller, GivenServices, Services
 from api.jobs import JOB_EXAMPLE, found
 from api.problems import documented, refused
 from api.schemas import MAX_LABELS, Deadline, LabelName, Name, Priority, Strict
 from api.views import job_view
+from ocrfleet.errors import JobStateConflict
+from ocrfleet.states import Lane
 from ocrfleet.store import control, jobs
 from ocrfleet.store.control import Changes
 from ocrfleet.store.tenants import Caller
@@ -75,7 +77,7 @@ def cancel_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> an
 )
 def pause_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> answers.Job:
     """Nothing more is begun; pages under way are finished, and the input is read on."""
-    return _act(services, caller, job_id, control.pause)
+    return _act(services, caller, job_id, control.pause, bulk=True)
 
 
 @router.post(
@@ -89,20 +91,34 @@ def resume_job(job_id: UUID, caller: GivenCaller, services: GivenServices) -> an
     return _act(services, caller, job_id, control.resume)
 
 
-@router.patch("/{job_id}", summary="Change a job", responses={200: JOB_EXAMPLE, **_REFUSALS})
+@router.patch(
+    "/{job_id}",
+    summary="Change a job",
+    responses={200: JOB_EXAMPLE, **_REFUSALS, **documented("precondition_failed")},
+)
 def change_job(
     job_id: UUID,
     body: Annotated[JobChanges, Body(openapi_examples=CHANGE_EXAMPLES)],
     caller: GivenCaller,
     services: GivenServices,
+    response: Response,
+    if_match: Annotated[
+        str | None, Header(description="The job's ETag: 412 if what may be changed was changed since.")
+    ] = None,
 ) -> answers.Job:
     """Its priority, deadline and labels (a JSON merge patch). Of a job that has ended only the labels."""
     changes = Changes(**body.model_dump(exclude_unset=True))
 
     def change(session: Session, tenant_id: UUID, job_id: UUID, *, actor: str) -> None:
+        if if_match is not None:
+            found(jobs.get(session, tenant_id, job_id), job_id)
+            jobs.lock(session, [job_id])
+            etags.check_match(if_match, found(jobs.get(session, tenant_id, job_id), job_id))
         control.change(session, tenant_id, job_id, changes, actor=actor)
 
-    return _act(services, caller, job_id, change)
+    job = _act(services, caller, job_id, change, bulk="deadline" in changes)
+    response.headers["ETag"] = etags.of_edition(dict(job))
+    return job
 
 
 @router.delete(
@@ -120,11 +136,14 @@ class _Act(Protocol):
     def __call__(self, session: Session, tenant_id: UUID, job_id: UUID, /, *, actor: str) -> object: ...
 
 
-def _act(services: Services, caller: Caller, job_id: UUID, act: _Act) -> answers.Job:
-    """Do it, write it down, and see what the job is then, in one transaction."""
+def _act(services: Services, caller: Caller, job_id: UUID, act: _Act, *, bulk: bool = False) -> answers.Job:
+    """Do it, write it down, and see what the job is then, in one transaction; `bulk`: not to a page of POST /v1/ocr."""
     with services.database.transaction() as session:
         act(session, caller.tenant_id, job_id, actor=caller.key_id)
         row = found(jobs.get(session, caller.tenant_id, job_id, purged=True), job_id)
+        if bulk and row["lane"] != Lane.BULK:
+            # It would keep its place among those that are read at once.
+            raise JobStateConflict("A page of POST /v1/ocr is not paused, and its deadline stays; cancel it.")
         if len(row["labels"]) > MAX_LABELS:
             detail = f"The job should have at most {MAX_LABELS} labels, not {len(row['labels'])}"
             raise refused(("/labels", detail), limit=MAX_LABELS, actual=len(row["labels"]))

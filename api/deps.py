@@ -12,10 +12,13 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
 from api.caches import Callers, Liveness, Recent
-from api.waiting import JobWatch
+from api.rates import Rates
+from api.waiting import Followers, JobWatch
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
-from ocrfleet.errors import Unauthenticated
+from ocrfleet.errors import NotFound
+from ocrfleet.outbound import Outbound
+from ocrfleet.presign import Presigner
 from ocrfleet.settings import Settings
 from ocrfleet.store.tenants import Caller
 
@@ -29,8 +32,13 @@ class Services:
     blobs: Blobs
     broker: Redis
     watch: JobWatch
+    followers: Followers
     liveness: Recent[Liveness]
     callers: Callers
+    rates: Rates
+    outbound: Outbound
+    presigner: Presigner | None
+    """None: the store takes no uploads."""
 
 
 # Async, though it waits for nothing: a plain function would cost each request a thread.
@@ -42,14 +50,13 @@ GivenServices = Annotated[Services, Depends(_services)]
 _bearer = HTTPBearer(scheme_name="key", bearerFormat="ocrk_<id>_<secret>", auto_error=False)
 
 
+# The bearer is named for the documentation: who calls was found before the body was read, in api/access.py.
 async def _caller(
-    services: GivenServices, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Caller:
-    if bearer is None:
-        raise Unauthenticated("Send `Authorization: Bearer ocrk_…`.")
-    caller = await services.callers.find(bearer.credentials)
+    caller: Caller | None = getattr(request.state, "caller", None)
     if caller is None:
-        raise Unauthenticated("The API key is malformed, unknown, expired or revoked.")
+        raise NotFound(f"There is no route {request.method} {request.url.path}.")
     return caller
 
 

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -37,7 +38,7 @@ class Edge:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         method, path, began = scope["method"], scope["path"], time.monotonic()
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, scope["state"])
         try:
             await self._serve(scope, receive, answer)
         except ClientDisconnect:
@@ -62,17 +63,20 @@ class Edge:
 
 
 class _Answer:
-    """The way back, which adds the request id and remembers the status."""
+    """The way back, which adds the request id and what `state` has as headers, and remembers the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, state: Mapping[str, Any]) -> None:
         self._send = send
+        self._state = state
         self.request_id = request_id
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = self.request_id
+            headers.update(self._state.get("headers", {}))
         await self._send(message)
 
 

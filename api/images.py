@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from starlette.datastructures import UploadFile
 from api.problems import invalid, refused
 from api.schemas import ImageRef, OcrRequest, PageParameters
 from ocrfleet.errors import EmptyFile, FileTooLarge, UnsupportedMediaType
+from ocrfleet.settings import Settings
 
 JSON_FIELDS = frozenset({"fields", "output_schema", "options"})
 FORM_FIELDS = JSON_FIELDS | {"file", "task", "prompt"}
@@ -30,9 +31,13 @@ class Image:
     parameters: PageParameters
 
 
-def body_limit(max_bytes: int) -> int:
-    """The most bytes that a body with an image of `max_bytes` has: base64 makes four of three."""
-    return max_bytes * 4 // 3 + FORM_OVERHEAD
+def body_limits(settings: Settings) -> Callable[[str], int]:
+    """The most bytes that a body sent to a path may have; of an image, base64 makes four bytes of three."""
+    limits = {
+        "/v1/ocr": settings.sync_max_bytes * 4 // 3 + FORM_OVERHEAD,
+        "/v1/files": settings.max_object_bytes + FORM_OVERHEAD,
+    }
+    return lambda path: limits.get(path, settings.max_request_bytes)
 
 
 def check_size(actual: int, limit: int) -> None:

@@ -3,9 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.answers import JOB_ID, Time
+from api.examples import example
 from ocrfleet.states import PageState
 
 LETTER: dict[str, Any] = {
@@ -80,14 +81,10 @@ REDRIVE_PLAN: dict[str, Any] = {
 }
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
 class Letter(BaseModel):
     """A page that ended without a result; its id is the page's, for good."""
 
-    model_config = _example(LETTER)
+    model_config = example(LETTER)
 
     id: str
     state: PageState = Field(description="Other than `dead` once a redrive has brought it back.")
@@ -97,6 +94,7 @@ class Letter(BaseModel):
     custom_id: str | None
     bucket: str
     key: str
+    member: str | None = Field(None, description="The path within the object, where that is an archive.")
     page: int | None = Field(description="None: the input as a whole could not be read.")
     code: str | None
     retryable: bool | None = Field(description="Whether the same input may succeed another time.")
@@ -113,7 +111,7 @@ class Letter(BaseModel):
 class Attempt(BaseModel):
     """One time that a page was tried and failed."""
 
-    model_config = _example(ATTEMPT)
+    model_config = example(ATTEMPT)
 
     attempt: int
     fence: int
@@ -135,7 +133,7 @@ class Attempt(BaseModel):
 class LetterDetail(Letter):
     """A letter with all that is known of it."""
 
-    model_config = _example(LETTER_DETAIL)
+    model_config = example(LETTER_DETAIL)
 
     error: dict[str, Any] | None = Field(description="As in the job's results, with limits and the like.")
     thumbnail: str | None = Field(
@@ -147,7 +145,7 @@ class LetterDetail(Letter):
 class LetterList(BaseModel):
     """Dead letters, newest first."""
 
-    model_config = _example({"data": [LETTER], "next_page_token": None})
+    model_config = example({"data": [LETTER], "next_page_token": None})
 
     data: list[Letter]
     next_page_token: str | None
@@ -176,7 +174,7 @@ class LetterGroup(BaseModel):
 class LetterGroups(BaseModel):
     """Groups of dead letters, the largest first."""
 
-    model_config = _example({"data": [GROUP]})
+    model_config = example({"data": [GROUP]})
 
     data: list[LetterGroup]
 
@@ -184,7 +182,7 @@ class LetterGroups(BaseModel):
 class Discarded(BaseModel):
     """What was given up."""
 
-    model_config = _example({"discarded": 312})
+    model_config = example({"discarded": 312})
 
     discarded: int
 
@@ -202,7 +200,7 @@ class Progress(BaseModel):
 class Redrive(BaseModel):
     """Dead letters that run again."""
 
-    model_config = _example(REDRIVE)
+    model_config = example(REDRIVE)
 
     id: str
     created_at: Time
@@ -218,7 +216,7 @@ class Redrive(BaseModel):
 class RedriveList(BaseModel):
     """Redrives, newest first."""
 
-    model_config = _example({"data": [REDRIVE], "next_page_token": None})
+    model_config = example({"data": [REDRIVE], "next_page_token": None})
 
     data: list[Redrive]
     next_page_token: str | None
@@ -227,7 +225,7 @@ class RedriveList(BaseModel):
 class RedriveDetail(Redrive):
     """A redrive, and what its filter still meets."""
 
-    model_config = _example(REDRIVE_DETAIL)
+    model_config = example(REDRIVE_DETAIL)
 
     remaining: int = Field(description="Letters still to be brought back.")
     left_out: dict[str, int] = Field(
@@ -239,7 +237,7 @@ class RedriveDetail(Redrive):
 class RedrivePlan(BaseModel):
     """What a redrive would do."""
 
-    model_config = _example(REDRIVE_PLAN)
+    model_config = example(REDRIVE_PLAN)
 
     pages: int
     by_code: dict[str, int]

@@ -34,11 +34,17 @@ _LIST_EXAMPLE = {
 }
 
 
+PageId = Annotated[int, Field(ge=1, lt=2**63)]
+
+
 class LetterQuery(LetterFilter):
     """A filter, and what of it is wanted."""
 
     group_by: Literal["code", "revision", "worker", "job"] | None = Field(
         None, description="Count them so, in the place of a list."
+    )
+    page_ids: list[PageId] | None = Field(
+        None, min_length=1, max_length=1000, description="Ids of the letters; a URL holds no more."
     )
     page_size: int = Field(50, ge=1, le=500)
     page_token: str | None = Field(

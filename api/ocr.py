@@ -11,11 +11,12 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api import answers, rules, schemas
+from api import answers, buckets, rules, schemas
 from api.deps import GivenCaller, GivenServices, Services
 from api.images import Image, check_size, read_image
 from api.jobs import find_job
 from api.problems import documented
+from api.quota import check_day
 from ocrfleet.errors import (
     BY_CODE,
     Canceled,
@@ -77,10 +78,26 @@ _PREFER = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": "`wait=N` waits at most N seconds; with `respond-async` the answer is then 202 and the work goes on, "
-    "otherwise 504 and it is canceled.",
+    "description": "`wait=N` waits at most N seconds; with `respond-async` the answer is then 202 and the work goes on "
+    "until the job's `deadline`, otherwise 504 and it is canceled.",
     "schema": {"type": "string"},
     "example": "wait=10, respond-async",
+}
+
+_REFUSED = documented(
+    "validation_failed", "unknown_task", "prompt_too_long", "file_too_large", "empty_file",
+    "unsupported_media_type", "corrupt_file", "input_not_found", "no_capacity", "deadline_exceeded",
+    "inference_timeout", "canceled",
+)  # fmt: skip
+_REFUSED[429] |= {
+    "description": "Your tenant asks too often, or has used up a quota of its day: `quota`, `limit` and `actual` say "
+    "which.",
+    "headers": {
+        "Retry-After": {
+            "description": "Seconds until the minute or the day starts anew.",
+            "schema": {"type": "integer"},
+        }
+    },
 }
 
 
@@ -115,27 +132,20 @@ class Preference:
             "model": answers.Job,
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
-        **documented(
-            "validation_failed", "unknown_task", "prompt_too_long", "file_too_large", "empty_file",
-            "unsupported_media_type", "corrupt_file", "input_not_found", "no_capacity", "deadline_exceeded",
-            "inference_timeout", "canceled",
-        ),
+        **_REFUSED,
     },
-)  # fmt: skip
+)
 async def recognize(request: Request, caller: GivenCaller, services: GivenServices) -> Response:
     """A page that fails answers with its own code and status. When you hang up, the work is canceled."""
     config = services.settings
     preference = Preference.read(request.headers.getlist("Prefer"), config.sync_wait)
-    # Refused before the image is even read; asked again, under a lock, when the page is added.
-    await run_in_threadpool(_check_capacity, services)
+    # Refused before the image is even read; capacity is asked for again, under a lock, when the page is added.
+    await run_in_threadpool(_check_room, services, caller)
     image = await read_image(request, config.sync_max_bytes)
     job_id = uuid4()
     with services.watch.expect(job_id) as ended:
-        deadline = (
-            None
-            if preference.respond_async
-            else datetime.now(UTC) + timedelta(seconds=preference.wait + _AFTERWARDS)
-        )
+        seconds = config.async_wait if preference.respond_async else preference.wait + _AFTERWARDS
+        deadline = datetime.now(UTC) + timedelta(seconds=seconds)
         await run_in_threadpool(_submit, services, caller, job_id, image, deadline)
         hung_up = await _wait(ended, request, preference.wait)
     if not ended.is_set():
@@ -153,20 +163,20 @@ async def recognize(request: Request, caller: GivenCaller, services: GivenServic
     return Response(line, media_type="application/json")
 
 
-def _check_capacity(services: Services) -> None:
+def _check_room(services: Services, caller: Caller) -> None:
+    """RateLimited if the page would wait for tomorrow's quota, NoCapacity if the fleet is full."""
+    check_day(services.liveness.get(), caller.tenant_id)
     limit = rules.interactive_limit(services)
     with services.database.transaction() as session:
-        rules.check_capacity(session, limit)
+        rules.check_capacity(session, caller.tenant_id, limit, services.settings.interactive_share)
 
 
-def _submit(
-    services: Services, caller: Caller, job_id: UUID, image: Image, deadline: datetime | None
-) -> None:
-    """Put the bytes and make the job, or neither. The deadline ends a job whose waiting API died."""
+def _submit(services: Services, caller: Caller, job_id: UUID, image: Image, deadline: datetime) -> None:
+    """Put the bytes and make the job, or neither. The deadline ends a job whose waiting API died, or that nobody waits for."""
     asked = image.parameters
     options = rules.check_wanted(services, asked)
     limit = rules.interactive_limit(services)
-    bucket, key, etag = _place(services, job_id, image.content)
+    bucket, key, etag = _place(services, caller, job_id, image.content)
     job = NewJob(
         id=job_id,
         tenant_id=caller.tenant_id,
@@ -180,7 +190,7 @@ def _submit(
     try:
         with services.database.transaction() as session:
             lanes.lock_admission(session)
-            rules.check_capacity(session, limit)
+            rules.check_capacity(session, caller.tenant_id, limit, services.settings.interactive_share)
             jobs.create_single(session, job, bucket=bucket, key=key, etag=etag)
     except NoCapacity:
         if isinstance(image.content, bytes):
@@ -189,11 +199,15 @@ def _submit(
         raise
 
 
-def _place(services: Services, job_id: UUID, content: bytes | schemas.ImageRef) -> tuple[str, str, str]:
+def _place(
+    services: Services, caller: Caller, job_id: UUID, content: bytes | schemas.ImageRef
+) -> tuple[str, str, str]:
     """Bucket, key and ETag of the image; bytes are put there."""
     config = services.settings
     if isinstance(content, schemas.ImageRef):
-        info = services.blobs.stat(content.bucket or config.bucket, content.key)
+        bucket = content.bucket or config.bucket
+        buckets.rights_of(services, caller).check_readable(bucket, content.key)
+        info = services.blobs.stat(bucket, content.key)
         check_size(info.size, config.sync_max_bytes)
     else:
         key = f"interactive/{datetime.now(UTC):%Y%m%d%H}/{job_id}"

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.answers import Problem
+from ocrfleet.advice import next_step
 from ocrfleet.errors import BY_CODE, FleetError, NotFound, Unauthenticated, ValidationFailed
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,6 +28,7 @@ def response(error: FleetError, request_id: str, status: int | None = None) -> R
         "status": status,
         "detail": error.detail,
         "code": error.code,
+        "next_step": error.extra.get("next_step") or next_step(error.code),
         "retryable": error.retryable,
         "request_id": request_id,
     }
@@ -55,7 +57,9 @@ def _http_error(request: Request, exc: Exception) -> Response:
     if isinstance(fault.__cause__, FleetError):  # raised while the framework read the body
         return response(fault.__cause__, request.state.request_id)
     code = NotFound if fault.status_code == NotFound.status else ValidationFailed
-    answer = response(code(fault.detail), request.state.request_id, fault.status_code)
+    # A body that is not even JSON is invalid as any other is.
+    status = ValidationFailed.status if fault.status_code == HTTPStatus.BAD_REQUEST else fault.status_code
+    answer = response(code(fault.detail), request.state.request_id, status)
     answer.headers.update(fault.headers or {})
     return answer
 
@@ -74,8 +78,13 @@ def refused(*faults: tuple[str, str], **extra: Any) -> ValidationFailed:
     """An error that names its faults as (pointer, detail)."""
     pointer, detail = faults[0]
     more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-    listed = [{"pointer": where, "detail": what} for where, what in faults[:_MOST_FAULTS]]
-    return ValidationFailed(f"{pointer or 'The body'}: {detail}{more}", errors=listed, **extra)
+    listed = [{"pointer": _plain(where), "detail": _plain(what)} for where, what in faults[:_MOST_FAULTS]]
+    return ValidationFailed(_plain(f"{pointer or 'The body'}: {detail}{more}"), errors=listed, **extra)
+
+
+def _plain(text: str) -> str:
+    """What a caller has said as JSON may have it."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _detail(fault: Mapping[str, Any]) -> str:
@@ -114,7 +123,7 @@ def _pointer(loc: Sequence[str | int], body: object) -> str:
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may fail so; each also with `internal`, and what every caller may meet."""
     found: dict[int | str, dict[str, Any]] = {}
-    for code in (*codes, Unauthenticated.code, "internal"):
+    for code in (*codes, Unauthenticated.code, "forbidden", "rate_limited", "internal"):
         error = BY_CODE[code]()
         status = found.setdefault(error.status, _no_examples(error.status))
         example: dict[str, Any] = orjson.loads(response(error, "5f0c1a").body)

@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping
 from api import letter_answers as answers
 from api import tokens
 from api.deps import GivenCaller, GivenServices, Services
+from api.idempotency import NewId
 from api.letters import Reason, check_meant
 from api.problems import documented, refused
 from api.schemas import JobOptions, Strict
@@ -102,6 +103,7 @@ def create_redrive(
     caller: GivenCaller,
     services: GivenServices,
     response: Response,
+    new_id: NewId,
 ) -> answers.RedriveDetail | Response:
     """Pages keep their ids and their history. Those of jobs that were canceled, failed or deleted are left out."""
     check_meant(body.filter)
@@ -111,7 +113,7 @@ def create_redrive(
         return Response(
             _plan(plan, body.max_per_second).model_dump_json(), 200, media_type="application/json"
         )
-    return _make(services, caller, body, body.filter, "redrive", response)
+    return _make(services, caller, _new(caller, body, body.filter, new_id), "redrive", response)
 
 
 @router.get("/v1/redrives", summary="List redrives, newest first", responses=documented("validation_failed"))
@@ -156,6 +158,7 @@ def retry_job(
     caller: GivenCaller,
     services: GivenServices,
     response: Response,
+    new_id: NewId,
     body: Annotated[RetryRequest | None, Body(openapi_examples=RETRY_EXAMPLES)] = None,
 ) -> answers.RedriveDetail:
     """A redrive whose filter names the job, which goes on under its next generation if it had ended."""
@@ -169,13 +172,16 @@ def retry_job(
     if job["state"] in _GIVEN_UP:
         raise JobStateConflict(f"The job is {job['state']}; its pages do not run again.", state=job["state"])
     which = asked.filter.model_copy(update={"job_id": job_id})
-    return _make(services, caller, asked, which, "retry", response)
+    return _make(services, caller, _new(caller, asked, which, new_id), "retry", response)
+
+
+def _new(caller: Caller, asked: _Again, which: LetterFilter, new_id: UUID) -> NewRedrive:
+    return NewRedrive(caller.tenant_id, which, asked.options, asked.max_per_second, asked.reason, new_id)
 
 
 def _make(
-    services: Services, caller: Caller, asked: _Again, which: LetterFilter, act: str, response: Response
+    services: Services, caller: Caller, new: NewRedrive, act: str, response: Response
 ) -> answers.RedriveDetail:
-    new = NewRedrive(caller.tenant_id, which, asked.options, asked.max_per_second, asked.reason)
     with services.database.transaction() as session:
         redrive_id = redrives.create(session, new, caller.key_id, act)
     response.headers["Location"] = f"/v1/redrives/{redrive_id}"

@@ -1,6 +1,9 @@
 """What is checked against the fleet and the settings before a job is made."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +12,7 @@ from api.deps import Services
 from api.problems import refused
 from ocrfleet.catalogue import MEMBERS, TASKS, build_prompt, tasks_of
 from ocrfleet.errors import NoCapacity, PromptTooLong, UnknownTask
-from ocrfleet.store import lanes
+from ocrfleet.store import lanes, webhooks
 
 
 def available_tasks(services: Services) -> frozenset[str]:
@@ -78,6 +81,18 @@ def check_prompt(services: Services, prompt: str | None, pointer: str) -> None:
         raise PromptTooLong(detail, limit=limit, actual=actual, errors=[fault])
 
 
+def check_webhooks(
+    session: Session, tenant_id: UUID, given: Sequence[UUID], pointer: str = "/webhook_ids"
+) -> None:
+    """Raise ValidationFailed for ids that are no webhook of the tenant's; `pointer` says where they stand."""
+    missing = webhooks.missing(session, tenant_id, given)
+    faults = [
+        (f"{pointer}/{n}", f"there is no webhook {id_}") for n, id_ in enumerate(given) if id_ in missing
+    ]
+    if faults:
+        raise refused(*faults)
+
+
 def interactive_limit(services: Services) -> int:
     """How many interactive pages the live workers take; NoCapacity if there are none."""
     alive = services.liveness.get().workers
@@ -86,9 +101,13 @@ def interactive_limit(services: Services) -> int:
     return services.settings.interactive_window * alive
 
 
-def check_capacity(session: Session, limit: int) -> None:
-    """Raise NoCapacity unless the interactive lane takes one more page."""
-    actual = lanes.unfinished_interactive(session)
+def check_capacity(session: Session, tenant_id: UUID, limit: int, share: float) -> None:
+    """Raise NoCapacity unless the interactive lane takes one more page, and the tenant leaves room for others."""
+    unfinished = lanes.unfinished_interactive(session, tenant_id)
+    actual = unfinished.pages
+    detail = f"The live workers take {limit} interactive pages at a time, and {actual} are unfinished."
+    if actual < limit and unfinished.shared:
+        limit, actual = math.ceil(limit * share), unfinished.own
+        detail = f"Your tenant may have {limit} interactive pages at a time, and {actual} are unfinished."
     if actual >= limit:
-        detail = f"The live workers take {limit} interactive pages at a time, and {actual} are unfinished."
         raise NoCapacity(detail, retry_after=1, limit=limit, actual=actual)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -14,17 +15,12 @@ from pydantic import (
     Tag,
 )
 
+from ocrfleet.texts import Text as Text
+
 MAX_KEY_BYTES = 1024
 MAX_FIELDS, MAX_FIELD = 100, 256
 MAX_LABELS = 16
 MAX_DEADLINE = timedelta(days=366)
-
-
-def _storable(value: str) -> str:
-    if "\0" in value:
-        msg = "must not contain NUL characters"
-        raise ValueError(msg)
-    return value
 
 
 def _key(value: str) -> str:
@@ -51,7 +47,6 @@ def _ahead(value: datetime) -> datetime:
     return value
 
 
-Text = Annotated[str, AfterValidator(_storable)]
 Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$")]
 Key = Annotated[Text, Field(min_length=1), AfterValidator(_key)]
 Glob = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_KEY_BYTES)]
@@ -92,13 +87,6 @@ class ParameterOptions(Strict):
     )
 
 
-class ObjectOptions(Strict):
-    """How one document is read; what it has goes before the job's."""
-
-    password: Name | None = Field(None, description="Of an encrypted PDF.")
-    pages: PageRanges | None = None
-
-
 class PageOptions(Strict):
     """How a page is read."""
 
@@ -115,12 +103,22 @@ class PageOptions(Strict):
         strict=True,
         description="False: read each page, although the result of one that asked the same may be known, and keep none.",
     )
+    regions: bool | None = Field(
+        None,
+        strict=True,
+        description="True: the results have regions whatever the task, which exports as pdf and alto need; an engine "
+        "whose answer has none reads the page a second time, for them.",
+    )
 
 
 class JobOptions(PageOptions):
     """How the inputs of a job are read."""
 
     pages: PageRanges | None = None
+
+
+class ObjectOptions(JobOptions):
+    """How one object is read; what it has goes before the job's, parameter by parameter."""
 
 
 class Wanted(Strict):
@@ -166,18 +164,49 @@ class PrefixInput(Strict):
 
 
 class ManifestInput(Strict):
-    """A JSONL object with one object to read a line, of any length."""
+    """A JSONL or CSV object, gzip'd or not, with one object to read a line, of any length."""
 
     type: Literal["manifest"]
     bucket: Bucket | None = None
     key: Key
 
 
+class UploadsInput(Strict):
+    """Complete uploads of yours."""
+
+    type: Literal["uploads"]
+    ids: list[UUID] = Field(min_length=1, max_length=1000)
+
+
+class JobOutput(Strict):
+    """What is written to a bucket as the job runs."""
+
+    per_item: bool = Field(
+        default=False,
+        strict=True,
+        description="`<prefix><key>.json` for each object, when its last page has ended.",
+    )
+    bucket: Bucket | None = Field(None, description="Default: that of the object.")
+    prefix: Annotated[Text, AfterValidator(_key)] = "results/"
+    on_existing: Literal["overwrite", "skip", "fail"] = Field(
+        "overwrite", description="For objects whose result is there already: `skip` does not read them again."
+    )
+
+
 class JobRequest(Wanted):
     """A job: what to read, and how."""
 
-    input: Annotated[ObjectsInput | PrefixInput | ManifestInput, Field(discriminator="type")]
+    input: Annotated[ObjectsInput | PrefixInput | ManifestInput | UploadsInput, Field(discriminator="type")]
     options: JobOptions | None = None
+    output: JobOutput | None = None
+    webhook_ids: list[UUID] = Field(
+        default_factory=list[UUID],
+        max_length=16,
+        description="Of /v1/webhooks: told of this job besides those told of all.",
+    )
+    validate_only: bool = Field(
+        default=False, strict=True, description="Make no job: count, look for faults, and estimate."
+    )
     priority: Priority = 0
     deadline: Deadline | None = Field(None, description="What is not done by then is canceled.")
     labels: dict[LabelName, Name] = Field(default_factory=dict[str, str], max_length=MAX_LABELS)
@@ -210,56 +239,3 @@ class OcrRequest(PageParameters):
         Annotated[str, Tag("text")] | Annotated[ImageRef, Tag("object")],
         Discriminator(lambda value: "text" if isinstance(value, str) else "object"),
     ]
-
-
-JOB_EXAMPLES: dict[str, Any] = {
-    "prefix": {
-        "summary": "Every JPEG under a prefix",
-        "value": {
-            "input": {"type": "prefix", "bucket": "scans", "prefix": "2026/", "include": ["*.jpg"]},
-            "labels": {"batch": "nov"},
-        },
-    },
-    "objects": {
-        "summary": "Objects one by one",
-        "value": {
-            "input": {
-                "type": "objects",
-                "objects": [{"key": "a.pdf", "custom_id": "inv-17", "pages": "1-3"}, {"key": "b.png"}],
-            },
-            "task": "text",
-        },
-    },
-    "manifest": {
-        "summary": "A manifest of any length",
-        "value": {
-            "input": {"type": "manifest", "bucket": "scans", "key": "m.jsonl"},
-            "task": "text",
-            "options": {"pages": "1-3"},
-            "priority": 5,
-            "labels": {"batch": "nov"},
-        },
-    },
-    "extract": {
-        "summary": "Fields as JSON, bound to a schema",
-        "value": {
-            "input": {"type": "prefix", "bucket": "scans", "prefix": "invoices/"},
-            "task": "extract",
-            "output_schema": {
-                "type": "object",
-                "properties": {"number": {"type": "string"}, "total": {"type": ["number", "null"]}},
-                "required": ["number", "total"],
-                "additionalProperties": False,
-            },
-        },
-    },
-    "question": {
-        "summary": "A question about every page",
-        "value": {
-            "input": {"type": "objects", "objects": [{"key": "letter.png"}]},
-            "task": "question",
-            "prompt": "Who signed this letter?",
-            "options": {"parameters": {"max_tokens": 256}},
-        },
-    },
-}

@@ -6,7 +6,8 @@ from sqlalchemy import RowMapping
 
 from api.answers import Counts, Eta, ItemCounts, Job
 from api.caches import Liveness
-from ocrfleet.states import JOB_TERMINAL, JobState
+from api.standing import Standing, standings
+from ocrfleet.states import JOB_TERMINAL
 
 _SPREAD = 0.1
 """An ETA is never closer than this share of itself."""
@@ -14,25 +15,31 @@ _SPREAD = 0.1
 
 def job_view(row: RowMapping, live: Liveness, now: datetime | None = None) -> Job:
     """The answer to GET /v1/jobs/{id}."""
-    now = now or datetime.now(UTC)
-    rates = _rates(row, now)
-    reason = _eta_reason(row, live, rates)
+    return seen(row, live, now)[0]
+
+
+def seen(row: RowMapping, live: Liveness, now: datetime | None = None) -> tuple[Job, list[Standing]]:
+    """The answer, and how the job stands, of which `blocked_on` and `eta_reason` are the short form."""
+    rates = _rates(row, now or datetime.now(UTC))
     counts = _counts(row, live)
+    found = list(standings(row, counts, live, rates))
+    reason = next((standing.eta for standing in found if standing.eta), None)
     terminal = row["state"] in JOB_TERMINAL
-    return Job(
+    job = Job(
         **{name: row[name] for name in _AS_STORED},
         counts=counts,
         items=ItemCounts(total=row["items_total"], pending=row["items_pending"]),
         throughput=_rounded(rates[-1] if terminal else rates[0]) if rates else None,
         eta=None if reason else _eta(row, rates),
         eta_reason=reason,
-        blocked_on=None if terminal else _blocked_on(row, counts, live),
+        blocked_on=next((standing.blocks for standing in found if standing.blocks), None),
     )
+    return job, found
 
 
 _AS_STORED = (
     "id", "state", "outcome", "task", "priority", "labels", "input", "created_at", "started_at", "finished_at",
-    "expanded_at", "deadline", "generation", "errors", "error",
+    "expanded_at", "deadline", "generation", "errors", "error", "output", "webhook_ids",
 )  # fmt: skip
 
 
@@ -63,29 +70,6 @@ def _eta(row: RowMapping, rates: tuple[float, ...]) -> Eta:
         low_seconds=_rounded(outstanding / max(rates) * (1 - _SPREAD)),
         high_seconds=_rounded(outstanding / min(rates) * (1 + _SPREAD)),
     )
-
-
-def _eta_reason(row: RowMapping, live: Liveness, rates: tuple[float, ...]) -> str | None:
-    reasons = (
-        (row["state"] in JOB_TERMINAL, "finished"),
-        (row["state"] in (JobState.PAUSED, JobState.CANCELING), row["state"]),
-        (row["expanded_at"] is None, "expanding"),
-        (live.workers == 0, "no live workers"),
-        (row["task"] not in live.tasks, "no live worker does this task"),
-        (not rates, "nothing settled yet"),
-        (min(rates, default=0.0) <= 0.0, "nothing settled lately"),
-    )
-    return next((reason for applies, reason in reasons if applies), None)
-
-
-def _blocked_on(row: RowMapping, counts: Counts, live: Liveness) -> str | None:
-    if row["state"] == JobState.PAUSED:
-        return "paused"
-    if counts.ready + counts.dispatched == 0:
-        return None
-    if live.workers == 0:
-        return "no_workers"
-    return None if row["task"] in live.tasks else "no_worker_for_task"
 
 
 def _rounded(value: float) -> float:

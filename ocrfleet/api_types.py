@@ -54,6 +54,8 @@ class Job(TypedDict):
     expanded_at: str | None
     deadline: str | None
     generation: int
+    output: dict[str, Any]
+    webhook_ids: list[str]
     counts: Counts
     items: Items
     throughput: float | None
@@ -91,6 +93,8 @@ class Result(TypedDict):
     custom_id: str | None
     bucket: str
     key: str
+    member: NotRequired[str]
+    """The path within the object, where that is an archive."""
     page: int | None
     state: str
     attempt: int
@@ -134,6 +138,7 @@ class ObjectRef(TypedDict):
     key: str
     bucket: NotRequired[str]
     custom_id: NotRequired[str]
+    etag: NotRequired[str]
     pages: NotRequired[str]
     options: NotRequired[dict[str, Any]]
 
@@ -163,7 +168,14 @@ class ManifestInput(TypedDict):
     key: str
 
 
-JobInput = ObjectsInput | PrefixInput | ManifestInput
+class UploadsInput(TypedDict):
+    """Complete uploads; the API limits how many."""
+
+    type: Literal["uploads"]
+    ids: list[str]
+
+
+JobInput = ObjectsInput | PrefixInput | ManifestInput | UploadsInput
 
 
 class LetterFilter(TypedDict, total=False):
@@ -191,6 +203,7 @@ class Letter(TypedDict):
     custom_id: str | None
     bucket: str
     key: str
+    member: str | None
     page: int | None
     code: str | None
     retryable: bool | None

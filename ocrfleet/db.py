@@ -1,5 +1,6 @@
 """The database's edge: engines, `transaction()` (the only commit there is) and migrations."""
 
+import importlib
 import math
 import time
 from collections.abc import Generator
@@ -9,8 +10,7 @@ from typing import Any
 
 import orjson
 import psycopg
-from alembic import command
-from alembic.config import Config
+from psycopg import sql
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Engine, create_engine, event, text
@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ocrfleet.errors import Forbidden, NotFound
 from ocrfleet.settings import Settings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -128,16 +129,49 @@ def connect(settings: Settings, application: str, *, pool_size: int | None = Non
     return Database(settings.database_url, application=application, pool_size=size, silence=silence)
 
 
-def _alembic(url: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["url"] = driver_url(url)
-    return config
-
-
 def migrate(settings: Settings) -> None:
     """Bring the schema to the newest revision and make the default tenant; safe to repeat and to race."""
-    command.upgrade(_alembic(settings.database_url), "head")
+    # By name, since every process loads this file, and none of a running fleet needs Alembic.
+    config = importlib.import_module("alembic.config").Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = driver_url(settings.database_url)
+    importlib.import_module("alembic.command").upgrade(config, "head")
+
+
+_GRANTS = """
+GRANT USAGE ON SCHEMA {schema} TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
+REVOKE INSERT, UPDATE, DELETE ON {schema}.alembic_version FROM {role};
+ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role};
+ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role};
+REVOKE CREATE ON SCHEMA {schema} FROM {role};
+REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"""
+"""Later migrations by the same owner grant their tables too. Before Postgres 15 anybody could make tables."""
+
+
+def grant(settings: Settings, role: str) -> None:
+    """Let a role that owns nothing run the services: it reads and writes every table, and can change none.
+
+    NotFound where the server has no such role; Forbidden for one that would be its own master all the same.
+    """
+    with psycopg.connect(driver_url(settings.database_url).replace("+psycopg", "", 1)) as connection:
+        found = connection.execute(
+            "SELECT rolsuper OR pg_has_role(oid, current_user, 'member') FROM pg_roles WHERE rolname = %s",
+            [role],
+        ).fetchone()
+        if found is None:
+            raise NotFound(
+                f"The server has no role {role!r}; make it with: CREATE ROLE \"{role}\" LOGIN PASSWORD '…'"
+            )
+        if found[0]:
+            raise Forbidden(
+                f"The role {role!r} is a superuser or has the rights of the schema's owner already."
+            )
+        schema = connection.execute("SELECT current_schema()").fetchone()
+        names = {"schema": sql.Identifier(schema[0] if schema else "public"), "role": sql.Identifier(role)}
+        for statement in _GRANTS.split(";"):
+            connection.execute(sql.SQL(statement).format(**names))
 
 
 def revision(database: Database) -> str | None:

@@ -40,6 +40,16 @@ class MediaType(StrEnum):
 COUNTED = frozenset({MediaType.PDF, MediaType.TIFF})
 """Types whose pages are only known from the content; every other file is one page."""
 
+
+class ArchiveType(StrEnum):
+    """Files that hold others, each of which is an item."""
+
+    ZIP = "zip"
+    TAR = "tar"
+    GZIP = "gzip"
+    """Hopefully around a tar."""
+
+
 _EXTENSIONS = {
     MediaType.JPEG: "jpg jpeg jpe jfif mpo",
     MediaType.PNG: "png apng",
@@ -107,6 +117,15 @@ def sniff(head: bytes) -> MediaType:
         if pattern.match(head):
             return kind
     raise UnsupportedMediaType(f"The file begins with {head[:12]!r}; accepted are {', '.join(MediaType)}.")
+
+
+def sniff_archive(head: bytes) -> ArchiveType | None:
+    """The kind of archive by its first `HEAD_BYTES`; None: it is none."""
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return ArchiveType.ZIP
+    if head.startswith(b"\x1f\x8b"):
+        return ArchiveType.GZIP
+    return ArchiveType.TAR if head[257:262] == b"ustar" else None
 
 
 def guess(key: str) -> MediaType | None:

@@ -23,6 +23,10 @@ POINTS = {
     "dispatch.published": "a batch is published, the next one of its round is not",
     "expand.chunk": "a chunk of the input is written, the next one is not",
     "redrive.chunk": "a chunk of a redrive is done, the next one is not",
+    "deliver.sent": "a webhook's receiver has answered, and the delivery does not say so",
+    "events.applied": "bucket events have become items, the next ones have not",
+    "rescan.chunk": "a chunk of a rule's prefix is taken, the next one is not",
+    "outputs.written": "outputs of items are in the bucket, and the record does not know",
     "purge.chunk": "a chunk of a purged job's rows is gone, the next one is not",
 }
 

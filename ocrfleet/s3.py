@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
@@ -27,6 +28,26 @@ from ocrfleet.settings import Settings
 CHUNK = 256 * 1024
 PART = 16 * 1024 * 1024
 """Objects above this size are put in parts, each held in memory."""
+_OF_THE_KEY = frozenset(
+    (
+        "DirectoryObjectContainsData",
+        "ExistingObjectIsDirectory",
+        "ExistingObjectIsFile",
+        "InvalidURI",
+        "KeyTooLongError",
+        "ObjectParentIsFile",
+        "XMinioInvalidObjectName",
+        "XMinioObjectExistsAsDirectory",
+        "XMinioParentIsObject",
+    )
+)
+"""What stores (AWS, MinIO, SeaweedFS) say of a key that they cannot hold, or not beside what is there."""
+
+
+class BadName(InputNotFound):
+    """The store can hold no such object, whoever asks; another of the bucket it may."""
+
+    code: ClassVar[str] = InputNotFound.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,42 +91,47 @@ def check(info: BlobInfo, etag: str | None, max_bytes: int | None = None) -> Non
         )
 
 
+def client(settings: Settings, url: str = "") -> Minio:
+    """The SDK's client of the store, under another URL if one is given; nothing is sent yet."""
+    parts = urlsplit(url or settings.store_url)
+    return Minio(
+        parts.netloc,
+        access_key=settings.store_access_key,
+        secret_key=settings.store_secret_key.get_secret_value(),
+        secure=parts.scheme == "https",
+        region=settings.store_region,
+        http_client=PoolManager(
+            maxsize=32,
+            timeout=Timeout(connect=min(3.0, settings.store_timeout), read=settings.store_timeout),
+            # A page whose fetch fails comes back at no cost, so that long waits are not spent here.
+            retries=Retry(
+                total=2,
+                read=1,
+                backoff_factor=0.1,
+                status_forcelist=(500, 502, 503, 504),
+                respect_retry_after_header=False,
+                raise_on_status=False,
+            ),
+        ),
+    )
+
+
 class S3Blobs:
     """Any S3 store."""
 
     def __init__(self, settings: Settings) -> None:
-        url = urlsplit(settings.store_url)
         self._bucket = settings.bucket
-        self._client = Minio(
-            url.netloc,
-            access_key=settings.store_access_key,
-            secret_key=settings.store_secret_key.get_secret_value(),
-            secure=url.scheme == "https",
-            region=settings.store_region,
-            http_client=PoolManager(
-                maxsize=32,
-                timeout=Timeout(connect=min(3.0, settings.store_timeout), read=settings.store_timeout),
-                # A page whose fetch fails comes back at no cost, so that long waits are not spent here.
-                retries=Retry(
-                    total=2,
-                    read=1,
-                    backoff_factor=0.1,
-                    status_forcelist=(500, 502, 503, 504),
-                    respect_retry_after_header=False,
-                    raise_on_status=False,
-                ),
-            ),
-        )
+        self._client = client(settings)
 
     def stat(self, bucket: str, key: str) -> BlobInfo:
-        with _translated(bucket, key):
+        with translated(bucket, key):
             found = self._client.stat_object(bucket, key)
         return BlobInfo(bucket, key, found.etag or "", found.version_id, found.size or 0)
 
     def fetch(
         self, bucket: str, key: str, *, max_bytes: int, etag: str | None = None, version_id: str | None = None
     ) -> Fetched:
-        with _translated(bucket, key):
+        with translated(bucket, key):
             response = self._get(bucket, key, etag=etag, version_id=version_id)
             try:
                 info = _info(bucket, key, response)
@@ -124,7 +150,7 @@ class S3Blobs:
 
     @contextmanager
     def stream(self, bucket: str, key: str, *, offset: int = 0, etag: str | None = None) -> Generator[Stream]:
-        with _translated(bucket, key):
+        with translated(bucket, key):
             try:
                 response = self._get(bucket, key, offset=offset, etag=etag)
             except S3Error as exc:
@@ -137,7 +163,7 @@ class S3Blobs:
             yield Stream(info, iter(()))
             return
         try:
-            with _translated(bucket, key):
+            with translated(bucket, key):
                 info = _info(bucket, key, response)
             check(info, etag)
             yield Stream(info, _chunks(info, response))
@@ -146,7 +172,7 @@ class S3Blobs:
             response.release_conn()
 
     def scan(self, bucket: str, prefix: str, *, start_after: str = "") -> Iterator[BlobInfo]:
-        with _translated(bucket, prefix):
+        with translated(bucket, prefix):
             for found in self._client.list_objects(
                 bucket, prefix=prefix, recursive=True, start_after=start_after or None
             ):
@@ -158,7 +184,7 @@ class S3Blobs:
         size = data.stat().st_size if isinstance(data, Path) else len(data)
         with (
             data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file,
-            _translated(bucket, key),
+            translated(bucket, key),
         ):
             written = self._client.put_object(
                 bucket, key, file, size, content_type=content_type, part_size=PART if size > PART else 0
@@ -166,11 +192,11 @@ class S3Blobs:
         return BlobInfo(bucket, key, (written.etag or "").strip('"'), written.version_id, size)
 
     def remove(self, bucket: str, key: str) -> None:
-        with _translated(bucket, key):
+        with translated(bucket, key):
             self._client.remove_object(bucket, key)
 
     def ensure_bucket(self, bucket: str) -> None:
-        with _translated(bucket, ""):
+        with translated(bucket, ""):
             if self._client.bucket_exists(bucket):
                 return
             try:
@@ -180,7 +206,7 @@ class S3Blobs:
                     raise
 
     def ping(self) -> None:
-        with _translated(self._bucket, ""):
+        with translated(self._bucket, ""):
             found = self._client.bucket_exists(self._bucket)
         if not found:
             raise StorageUnavailable(f"The store has no bucket {self._bucket}.")
@@ -211,12 +237,13 @@ def _info(bucket: str, key: str, response: BaseHTTPResponse) -> BlobInfo:
 
 
 def _chunks(info: BlobInfo, response: BaseHTTPResponse) -> Iterator[bytes]:
-    with _translated(info.bucket, info.key):
+    with translated(info.bucket, info.key):
         yield from response.stream(CHUNK, decode_content=False)
 
 
 @contextmanager
-def _translated(bucket: str, key: str) -> Generator[None]:
+def translated(bucket: str, key: str) -> Generator[None]:
+    """Make FleetErrors of what the SDK and urllib3 raise."""
     name = f"{bucket}/{key}"
     try:
         yield
@@ -226,7 +253,7 @@ def _translated(bucket: str, key: str) -> Generator[None]:
         raise StorageUnavailable(f"{name}: {exc}") from exc
     except ValueError as exc:
         # The SDK refuses names that no store can hold.
-        raise InputNotFound(f"{name}: {exc}") from exc
+        raise BadName(f"{name}: {exc}") from exc
 
 
 def _from_status(name: str, exc: S3Error | ServerError | InvalidResponseError) -> FleetError:
@@ -241,6 +268,8 @@ def _from_status(name: str, exc: S3Error | ServerError | InvalidResponseError) -
     detail = f"{name}: the store answers {status}, {said}"
     if status >= 500 or status in (408, 429):
         return StorageUnavailable(detail)
+    if isinstance(exc, S3Error) and exc.code in _OF_THE_KEY:
+        return BadName(detail)
     if status == 412:
         return InputChanged(detail)
     # 405 is a version that is a delete marker.

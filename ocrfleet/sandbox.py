@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +19,17 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, MediaType, Pixels, sniff
+from ocrfleet.archives import Bounds, Member
+from ocrfleet.documents import (
+    COUNTED,
+    HEAD_BYTES,
+    Decoded,
+    Limits,
+    MediaType,
+    Pixels,
+    sniff,
+    sniff_archive,
+)
 from ocrfleet.errors import (
     BY_CODE,
     CorruptFile,
@@ -32,12 +41,14 @@ from ocrfleet.errors import (
     TooManyPages,
 )
 from ocrfleet.images import decode_plain
+from ocrfleet.sandbox_wire import read_header, read_into, write_header
 
 RECYCLE_AFTER = 500
 """Requests after which a child makes way for a fresh one, with whatever it leaked."""
 START_TIMEOUT = 60.0
 """Seconds for a child to import its libraries on a busy machine."""
-MAX_HEADER = 1024 * 1024
+MAX_LISTING = 64 * 1024 * 1024
+"""Bytes of the names of an archive's members, as JSON."""
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
     # Our code, be it installed or not.
@@ -121,9 +132,27 @@ class Sandbox:
         media_type = sniff(file.read(HEAD_BYTES))
         request = {"verb": "render", "media_type": media_type, "password": password, "page": page}
         header, pixels = self._ask(request, file.fileno())
-        if pixels is None:
+        if pixels is None or isinstance(pixels, bytes):
             raise Internal("The sandbox answered without pixels.")
         return Decoded(pixels if one_plane else np.ascontiguousarray(pixels), tuple(header["warnings"]))
+
+    def members(self, path: Path, bounds: Bounds) -> list[Member]:
+        """The files of an archive; `EmptyFile`, `CorruptFile`, `DecompressionBomb`, `TooManyEntries` of it as a whole."""
+        listed = self._ask_archive(path, bounds, most=MAX_LISTING, verb="list")
+        return [Member(*one) for one in json.loads(listed)]
+
+    def extract(self, path: Path, name: str, bounds: Bounds) -> bytes:
+        """The bytes of a member; `InputNotFound` if there is none of that name."""
+        return self._ask_archive(path, bounds, most=bounds.member_bytes, verb="extract", name=name)
+
+    def _ask_archive(self, path: Path, bounds: Bounds, *, most: int, **request: str) -> bytes:
+        with path.open("rb") as file:
+            kind = sniff_archive(file.read(HEAD_BYTES))
+            asked = {**request, "archive": kind, "bounds": asdict(bounds), "most": most}
+            _, data = self._ask(asked, file.fileno())
+        if not isinstance(data, bytes):
+            raise Internal("The sandbox answered without bytes.")
+        return data
 
     def close(self) -> None:
         """End every child; requests that still run raise `Internal`."""
@@ -196,7 +225,7 @@ class Sandbox:
             self._children.discard(child)
 
 
-_Answer = tuple[dict[str, Any], Pixels | None]
+_Answer = tuple[dict[str, Any], Pixels | bytes | None]
 
 
 class _Child:
@@ -228,13 +257,19 @@ class _Child:
         # The child has no right to open files of ours, and images in memory have no name.
         socket.send_fds(self._socket, [b"\0"], [file])
         write_header(self._socket, request)
-        answer = self.read(timeout)
+        answer = self.read(timeout, request.get("most", 0))
         self.broken = False
         return answer
 
-    def read(self, timeout: float) -> _Answer:
+    def read(self, timeout: float, most: int = 0) -> _Answer:
         deadline = time.monotonic() + timeout
         header = read_header(self._socket, deadline)
+        if "bytes" in header:
+            if not 0 <= header["bytes"] <= most:
+                raise ValueError(f"{header['bytes']} bytes")
+            data = bytearray(header["bytes"])
+            read_into(self._socket, memoryview(data), deadline)
+            return header, bytes(data)
         if "width" not in header:
             return header, None
         width, height, planes = int(header["width"]), int(header["height"]), int(header["planes"])
@@ -255,38 +290,6 @@ class _Child:
                 code = self._process.wait()
             self._socket.close()
         return signal.Signals(-code).name if code < 0 else f"exit {code}"
-
-
-def write_header(connection: socket.socket, header: dict[str, Any]) -> None:
-    """Send a JSON header with its length before it."""
-    data = json.dumps(header).encode()
-    connection.sendall(struct.pack(">I", len(data)) + data)
-
-
-def read_header(connection: socket.socket, deadline: float | None = None) -> dict[str, Any]:
-    """Read a JSON header; EOFError at the end, TimeoutError at `deadline` (time.monotonic())."""
-    size = bytearray(4)
-    read_into(connection, memoryview(size), deadline)
-    length = int.from_bytes(size, "big")
-    if length > MAX_HEADER:
-        raise ValueError(f"header of {length} bytes")
-    data = bytearray(length)
-    read_into(connection, memoryview(data), deadline)
-    return json.loads(data)
-
-
-def read_into(connection: socket.socket, view: memoryview, deadline: float | None) -> None:
-    """Fill the view from the socket."""
-    while view:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            connection.settimeout(left)
-        read = connection.recv_into(view)
-        if not read:
-            raise EOFError
-        view = view[read:]
 
 
 def _checked(answer: _Answer) -> _Answer:

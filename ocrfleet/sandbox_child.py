@@ -7,14 +7,16 @@ import socket
 import sys
 import threading
 from contextlib import nullcontext, suppress
+from dataclasses import astuple
 from typing import IO, Any
 
-from ocrfleet import sandbox_walls
-from ocrfleet.documents import Limits, MediaType
+from ocrfleet import archives, sandbox_walls
+from ocrfleet.documents import ArchiveType, Limits, MediaType
 from ocrfleet.errors import FleetError
 from ocrfleet.images import count_tiff, decode_file, foreign_errors
-from ocrfleet.sandbox import RECYCLE_AFTER, read_header, write_header
+from ocrfleet.sandbox import RECYCLE_AFTER
 from ocrfleet.sandbox_pdf import PdfReader
+from ocrfleet.sandbox_wire import read_header, write_header
 
 _Answer = tuple[dict[str, Any], memoryview | None]
 
@@ -25,12 +27,16 @@ class Reader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._pdf = PdfReader(limits)
+        self._extractor = archives.Extractor()
 
     def answer(self, request: dict[str, Any], file: IO[bytes]) -> _Answer:
-        """A header, and the pixels that follow it."""
-        kind, size = MediaType(request["media_type"]), os.fstat(file.fileno()).st_size
+        """A header, and the pixels or bytes that follow it."""
+        size = os.fstat(file.fileno()).st_size
         try:
             with foreign_errors(size, self._limits):
+                if "archive" in request:
+                    return self._from_archive(request, file, size)
+                kind = MediaType(request["media_type"])
                 if request["verb"] == "count":
                     pdf = kind is MediaType.PDF
                     return {
@@ -48,6 +54,15 @@ class Reader:
         height, width, _ = decoded.pixels.shape
         header = {"width": width, "height": height, "planes": 3, "warnings": decoded.warnings}
         return header, decoded.pixels.data.cast("B")
+
+    def _from_archive(self, request: dict[str, Any], file: IO[bytes], size: int) -> _Answer:
+        kind, bounds = ArchiveType(request["archive"]), archives.Bounds(**request["bounds"])
+        if request["verb"] == "list":
+            found = [astuple(member) for member in archives.members(file, kind, size, bounds)]
+            data = json.dumps(found).encode()
+        else:
+            data = self._extractor.extract(file, kind, request["name"], bounds)
+        return {"bytes": len(data)}, memoryview(data)
 
 
 def main() -> None:

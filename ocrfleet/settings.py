@@ -2,10 +2,23 @@
 
 import os
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _listed(value: object) -> object:
+    """A list as the environment has it, with commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+_Listed = BeforeValidator(_listed)
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, _Listed]
+Numbers = Annotated[tuple[int, ...], NoDecode, _Listed]
+Delays = Annotated[tuple[float, ...], NoDecode, _Listed]
 
 
 class Settings(BaseSettings):
@@ -35,12 +48,31 @@ class Settings(BaseSettings):
     sync_max_bytes: int = 20 * 1024 * 1024
     interactive_window: int = 8
     """Unfinished interactive pages per live worker; above it the API answers 503 no_capacity."""
+    interactive_share: float = Field(default=0.5, gt=0, le=1)
+    """How much of all of them one tenant may have, where there are others."""
+    async_wait: float = Field(default=600.0, gt=0)
+    """After so long the page of a POST /v1/ocr that nobody waits for is canceled."""
     max_inline_objects: int = 1000
     max_prompt_chars: int = 8000
     max_schema_bytes: int = 64 * 1024
     """Of an `output_schema`, as compact JSON."""
     max_request_bytes: int = 8 * 1024 * 1024
     """Of any request body but that of POST /v1/ocr."""
+    store_public_url: str = ""
+    """Under which callers reach the store, for presigned uploads; empty: `store_url`."""
+    upload_part_bytes: int = Field(default=64 * 1024 * 1024, ge=5 * 1024 * 1024)
+    """Uploads above this size go in parts of it."""
+    upload_expiry: float = 86400.0
+    """Seconds after which an upload that nobody has completed is removed."""
+    price_per_1000_pages: float = Field(default=0.0, ge=0)
+    """What GET /v1/usage counts for pages that were read, in whatever currency; and for their tokens:"""
+    price_per_million_tokens: float = Field(default=0.0, ge=0)
+    followers: int = Field(default=200, ge=1)
+    """Streams of results that one API process follows at a time."""
+    followers_of_tenant: int = Field(default=50, ge=1)
+    """How many of them one tenant may have."""
+    validate_max_items: int = 100_000
+    """Inputs that `validate_only` looks at; for 5 s at most."""
 
     # Input limits
     max_object_bytes: int = 200 * 1024 * 1024
@@ -52,6 +84,12 @@ class Settings(BaseSettings):
     render_max_pixels: int = 8_000_000
     """A rendered PDF page is scaled down to this many pixels."""
     sandbox_memory: int = 4 * 1024**3
+    max_archive_entries: int = 10_000
+    """Of a ZIP or TAR that is given as an input, folders and links counted."""
+    max_archive_bytes: int = 4 * 1024**3
+    """Of all its members, inflated."""
+    max_archive_ratio: int = 200
+    """Of those bytes to its own, above 64 MB."""
 
     # Producer
     expand_chunk: int = 4000
@@ -62,6 +100,31 @@ class Settings(BaseSettings):
     heartbeat_timeout: float = 8.0
     max_batch_pages: int = 128
     batch_seconds: float = 5.0
+    rule_job_seconds: float = Field(default=60.0, gt=0)
+    """How long a job of a bucket rule takes further objects."""
+    rule_job_items: int = Field(default=1000, ge=1)
+    """How many it takes at most."""
+    batch_image_days: float = Field(default=30.0, gt=0)
+    """After so many days from a batch's end the images that its lines held are removed; a redrive needs them."""
+    bucket_event_days: float = Field(default=14.0, gt=0)
+    """After so many days events that were handled, or are in quarantine, are forgotten."""
+
+    # Webhooks
+    webhook_http: bool = False
+    """Receivers may be http:// too: for development."""
+    webhook_networks: Networks = ()
+    """Private networks in which receivers may be, as `10.1.0.0/16,fd12::/48`."""
+    webhook_ports: Numbers = ()
+    """Ports that receivers may have, as `443,8443`; empty: any."""
+    webhook_ca_file: str = ""
+    """Certificates that are trusted besides the public ones, a PEM file."""
+    webhook_timeout: float = Field(default=10.0, gt=0)
+    webhook_retries: Delays = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+    """How long after each failure a message is sent again; after the last it has failed."""
+    webhook_in_flight: int = Field(default=64, ge=2)
+    """Messages that a producer sends at a time."""
+    webhook_days: float = Field(default=30.0, gt=0)
+    """After so many days a finished delivery is forgotten."""
 
     # Worker
     engine: str = "rapidocr"

@@ -64,6 +64,54 @@ class WorkerState(StrEnum):
     """Written by the supervisor: its device is left alone."""
 
 
+class UploadState(StrEnum):
+    """Whether the bytes of an upload are there; an open one that nobody completes expires."""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+    EXPIRED = "expired"
+
+
+class BatchStatus(StrEnum):
+    """Where a batch of the OpenAI-shaped façade stands, by their names."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+class ExportFormat(StrEnum):
+    """What a job's results are written as; pdf and alto need regions."""
+
+    JSONL = "jsonl"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+    PDF = "pdf"
+    ALTO = "alto"
+
+
+class ExportState(StrEnum):
+    """Where an export stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class DeliveryState(StrEnum):
+    """Where the delivery of a webhook's message stands; `failed` when all its tries have."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 EXCLUSIVE_AFTER = 2
 """Losses after which a page runs alone on its worker."""
 PROOFS = 2

@@ -1,96 +1,16 @@
-"""`python -m producer`: expands, counts and purges here, and dispatches and sweeps in a process of its own.
+"""`python -m producer`: all that a producer does, in two processes; `python -m producer dispatch` is the second.
 
-The two are apart so that a long expansion never delays the dispatcher by a held interpreter lock.
+The two are apart so that a long expansion never delays the dispatcher by a held interpreter lock. Each loads what it
+needs itself alone: how soon another leads when the leader is gone is how soon its process has started.
 """
 
+import importlib
 import signal
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import partial
 
-import structlog
-
-from ocrfleet import blobs, db, failpoints, telemetry
-from ocrfleet.blobs import Blobs
-from ocrfleet.db import Database
-from ocrfleet.errors import FleetError
-from ocrfleet.processes import die_with_parent, spare_collector
-from ocrfleet.settings import Settings, settings
-from ocrfleet.store import control
-from producer.count import Counter
-from producer.expand import Expander
-from producer.leader import Leader
-from producer.purge import Purger
-
-log = structlog.get_logger()
-
-INTERACTIVE_PREFIX = "interactive/"
-_CLEAN_EVERY = 600.0
-_CONTROL_POLL = 0.5
-_AFTER_ERROR = 1.0
-
-
-def clean_interactive(store: Blobs, bucket: str, now: datetime) -> int:
-    """Remove synchronous inputs that are more than an hour old (their keys begin with the hour)."""
-    newest = f"{INTERACTIVE_PREFIX}{now - timedelta(hours=2):%Y%m%d%H}0"
-    removed = 0
-    for info in store.scan(bucket, INTERACTIVE_PREFIX):
-        if info.key >= newest:
-            break
-        store.remove(bucket, info.key)
-        removed += 1
-    return removed
-
-
-def expand(config: Settings, database: Database, store: Blobs, stop: threading.Event) -> None:
-    """Expand, count and purge until `stop`."""
-    expander, counter = Expander(config, database, store), Counter(config, database, store)
-    purger = Purger(config, database, store)
-    threads = [
-        threading.Thread(target=_loop, args=(expander.step, config.poll_interval, stop), name="expand"),
-        threading.Thread(target=_loop, args=(counter.step, config.poll_interval, stop), name="count"),
-        threading.Thread(
-            target=_loop, args=(partial(drop_canceled, database), _CONTROL_POLL, stop), name="drop"
-        ),
-        threading.Thread(target=_loop, args=(purger.step, _CONTROL_POLL, stop), name="purge"),
-    ]
-    for thread in threads:
-        thread.start()
-    next_cleaning = time.monotonic() + _CLEAN_EVERY
-    while not stop.wait(1.0):
-        if time.monotonic() >= next_cleaning:
-            next_cleaning = time.monotonic() + _CLEAN_EVERY
-            try:
-                clean_interactive(store, config.bucket, datetime.now(UTC))
-            except FleetError as exc:
-                log.warning("cleaning_failed", code=exc.code, error=exc.detail)
-    for thread in threads:
-        thread.join()
-    expander.close()
-    counter.close()
-
-
-def drop_canceled(database: Database) -> bool:
-    """Cancel some of what large jobs have queued that are being canceled; not with the leader, whom it would hold up."""
-    with database.transaction() as session:
-        return control.drop_canceled(session)
-
-
-def _loop(step: Callable[[], object], poll: float, stop: threading.Event) -> None:
-    """Run a step again and again, without a pause while it finds work."""
-    while not stop.is_set():
-        try:
-            worked = step()
-        except Exception:
-            log.exception("step_failed")
-            stop.wait(_AFTER_ERROR)
-            continue
-        if not worked:
-            stop.wait(poll)
+from ocrfleet import failpoints
+from ocrfleet.settings import settings
 
 
 def main(argv: list[str]) -> int:
@@ -104,40 +24,8 @@ def main(argv: list[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    if argv[1:] == ["dispatch"]:
-        telemetry.configure(config, "producer-dispatch")
-        leader = Leader(config)
-        spare_collector()
-        leader.run(stop)
-        return 0
-    telemetry.configure(config, "producer")
-    # Here, since settings that are wrong must end the process and not a thread of it.
-    database, store = db.connect(config, "ocrfleet-producer"), blobs.connect(config)
-    worker = threading.Thread(target=expand, args=(config, database, store, stop), name="producer")
-    worker.start()
-    code = _supervise(stop)
-    stop.set()
-    worker.join()
-    database.close()
-    return code
-
-
-def _supervise(stop: threading.Event) -> int:
-    """Keep the dispatcher's process running; from the main thread, whose end is what ends the child."""
-    while not stop.is_set():
-        child = subprocess.Popen(
-            [sys.executable, "-m", "producer", "dispatch"],
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 (one system call)
-        )
-        while child.poll() is None and not stop.wait(0.2):
-            pass
-        if child.poll() is None:
-            child.terminate()
-            child.wait()
-        elif not stop.is_set():
-            log.error("dispatcher_died", code=child.returncode)
-            stop.wait(0.5)
-    return 0
+    role = "producer.leader" if argv[1:] == ["dispatch"] else "producer.service"
+    return importlib.import_module(role).main(config, stop)
 
 
 if __name__ == "__main__":

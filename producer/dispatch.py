@@ -1,7 +1,8 @@
 """The dispatcher: moves ready pages into batches, commits, then publishes."""
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from uuid import UUID
@@ -16,6 +17,7 @@ from ocrfleet.states import Lane
 from ocrfleet.store import dispatch, jobs
 from producer import plan
 from producer.broker import Broker, BrokerUnavailable
+from producer.quotas import Allowances
 
 log = structlog.get_logger()
 
@@ -31,6 +33,7 @@ class Dispatcher:
         self._transaction = transaction
         self._shares = {lane: plan.FairShare() for lane in Lane}
         self._suspects = {lane: plan.FairShare() for lane in Lane}
+        self._allowances = Allowances()
 
     def round(self) -> int:
         """Fill both windows once, interactive first; returns the number of pages dispatched."""
@@ -39,8 +42,11 @@ class Dispatcher:
             if not capacity.workers:
                 return 0
             rooms = self._rooms(capacity, dispatch.load(session))
+            self._allowances.renew(session)
             demands = {
-                lane: dispatch.demand(session, lane) for lane, room in rooms.items() if room.messages > 0
+                lane: [d for d in dispatch.demand(session, lane) if self._allowances.left(d.tenant_id) > 0]
+                for lane, room in rooms.items()
+                if room.messages > 0
             }
         sent = 0
         for lane in demands:
@@ -81,12 +87,13 @@ class Dispatcher:
 
         Suspects go first, but few at a time: each of their messages empties a whole worker.
         """
-        take = partial(dispatch.take, session, suspects=True)
+        mine: defaultdict[UUID, list[int]] = defaultdict(list)
+        take = partial(self._take, session, mine, suspects=True)
         size = min(plan.SUSPECTS, room.batch)
         found = self._suspects[lane].serve(demands, size * min(room.suspects, room.messages), take)
         alone = plan.split(found, messages=math.ceil(len(found) / size), batch=size, workers=1)
         messages = room.messages - len(alone)
-        take = partial(dispatch.take, session, suspects=False)
+        take = partial(self._take, session, mine, suspects=False)
         shared = self._shares[lane].serve(demands, messages * room.batch, take)
         cut = plan.split(shared, messages=messages, batch=room.batch, workers=capacity.workers)
         groups = [*alone, *cut]
@@ -100,6 +107,25 @@ class Dispatcher:
             for n, (number, pages) in enumerate(zip(numbers, ids, strict=True))
         ]
         return batches, sorted({job for group in groups for _, job in group})
+
+    def _take(
+        self,
+        session: Session,
+        mine: defaultdict[UUID, list[int]],
+        demand: dispatch.Demand,
+        limit: int,
+        *,
+        suspects: bool,
+    ) -> Sequence[tuple[int, UUID]]:
+        """Further pages of one tenant beside those that are `mine`, as many as its quota lets it have."""
+        limit = min(limit, self._allowances.left(demand.tenant_id))
+        if limit <= 0:
+            return []
+        beside = mine[demand.tenant_id]
+        taken = dispatch.take(session, demand.jobs, limit, suspects=suspects, beside=beside)
+        self._allowances.spend(demand.tenant_id, len(taken))
+        beside.extend(page for page, _ in taken)
+        return taken
 
     def _publish(self, batches: list[PageBatch]) -> None:
         """Send what is committed; batches the broker did not take go back at once."""

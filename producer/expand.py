@@ -1,5 +1,6 @@
 """Expansion: reads a job's input outside any transaction and writes it in chunks under a moving cursor."""
 
+import math
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,16 +13,22 @@ from ocrfleet import failpoints
 from ocrfleet.blobs import Blobs
 from ocrfleet.db import Database
 from ocrfleet.errors import CallerError, FleetError, Internal, NeverError
+from ocrfleet.inputs import Chunk, check, permitted, read
 from ocrfleet.settings import Settings
 from ocrfleet.store import control, expansion
+from ocrfleet.store import rights as store_rights
 from ocrfleet.store.expansion import Expansion, LeaseLost
-from producer.inputs import Chunk, read
+from producer.existing import Existing
 
 log = structlog.get_logger()
 
 LEASE_SECONDS = 30.0
 TURN_SECONDS = 2.0
-"""After this long the next job has its turn, so that a million lines do not hold up ten."""
+"""After this long the next job has its turn, so that a million lines do not hold up ten.
+
+It begins with the first chunk that is new, and takes as long as skipping to that did: else a gzip'd manifest of
+gigabytes would be inflated from its beginning for each few lines.
+"""
 _RETRY_AFTER = 3.0
 _MAX_FAULTS = 5
 
@@ -31,10 +38,12 @@ class Expander:
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         self._chunk = settings.expand_chunk
+        self._bucket = settings.bucket
         self._database = database
         self._blobs = blobs
         self._faults: dict[str, int] = {}
         self._reader = ThreadPoolExecutor(1, "read")
+        self._existing = Existing(blobs)
 
     def step(self) -> bool:
         """Give one job its turn; False if none waits for expansion."""
@@ -65,15 +74,23 @@ class Expander:
         return True
 
     def _expand(self, leased: Expansion) -> None:
-        until = time.monotonic() + TURN_SECONDS
+        began, until = time.monotonic(), math.inf
+        # Asked again: they may be others than when the job was submitted.
+        with self._database.statement() as session:
+            rights = store_rights.of_job(session, leased.job_id, self._bucket)
+        check(leased.input, rights, ours=True)
         with closing(self._ahead(read(self._blobs, leased, self._chunk))) as chunks:
             for chunk in chunks:
+                if (moved := chunk.cursor != leased.cursor) and until == math.inf:
+                    until = (now := time.monotonic()) + max(TURN_SECONDS, now - began)
+                items = self._existing.sift(leased.output, permitted(chunk.items, leased, rights), rights)
                 with self._database.transaction() as session:
                     leased = expansion.write(
-                        session, leased, chunk.cursor, chunk.items, listed=chunk.last, seconds=LEASE_SECONDS
+                        session, leased, chunk.cursor, items, listed=chunk.last, seconds=LEASE_SECONDS
                     )
                 failpoints.reach("expand.chunk")
-                self._faults.pop(str(leased.job_id), None)
+                if moved:
+                    self._faults.pop(str(leased.job_id), None)
                 if not chunk.last and time.monotonic() >= until:
                     self._release(leased, 0.0)
                     return
@@ -92,6 +109,7 @@ class Expander:
 
     def close(self) -> None:
         self._reader.shutdown()
+        self._existing.close()
 
     def _release(self, leased: Expansion, after: float) -> None:
         with self._database.transaction() as session:

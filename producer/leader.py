@@ -12,12 +12,15 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from ocrfleet import telemetry
 from ocrfleet.db import driver_url
+from ocrfleet.processes import spare_collector
 from ocrfleet.settings import Settings
 from ocrfleet.store import dispatch
 from ocrfleet.store.notify import WORK
 from producer.broker import Broker, BrokerUnavailable
 from producer.dispatch import Dispatcher
+from producer.events import EventApplier
 from producer.sweep import Sweeper
 
 log = structlog.get_logger()
@@ -43,6 +46,8 @@ class Leader:
             # sorting all of it.
             "enable_bitmapscan": "off",
             "enable_seqscan": "off",
+            # What costs much by the estimate is done after a few rows all the same.
+            "jit": "off",
         }
         self._engine = create_engine(
             driver_url(settings.database_url),
@@ -86,6 +91,7 @@ class Leader:
 
         dispatcher = Dispatcher(self._settings, self._broker, transaction)
         sweeper = Sweeper(self._settings, self._broker, transaction)
+        events = EventApplier(self._settings, transaction)
         next_sweep = 0.0
         while not stop.is_set():
             try:
@@ -93,6 +99,7 @@ class Leader:
                     # Set first: a sweep that fails must not keep the dispatcher from its round.
                     next_sweep = time.monotonic() + self._settings.sweep_interval
                     sweeper.tick()
+                events.tick()
                 began = time.monotonic()
                 if dispatcher.round() == 0:
                     with transaction() as session:
@@ -120,3 +127,12 @@ class Leader:
             # SQLAlchemy did not see it happen, and would roll back on a connection that is gone.
             connection.invalidate()
             raise
+
+
+def main(config: Settings, stop: threading.Event) -> int:
+    """The leader's process: a candidate, until `stop`."""
+    telemetry.configure(config, "producer-dispatch")
+    leader = Leader(config)
+    spare_collector()
+    leader.run(stop)
+    return 0

@@ -77,9 +77,9 @@ class FairShare:
         self._deficit: dict[UUID, float] = {}
 
     def serve(
-        self, demands: Sequence[Demand], pages: int, take: Callable[[Sequence[UUID], int], Sequence[T]]
+        self, demands: Sequence[Demand], pages: int, take: Callable[[Demand, int], Sequence[T]]
     ) -> list[T]:
-        """Take up to `pages` pages; `take(jobs, n)` gives up to n of a tenant's, fewer when it has no more."""
+        """Take up to `pages` pages; `take(demand, n)` gives up to n of a tenant's, fewer when it may have no more."""
         active = list(demands)
         self._deficit = {demand.tenant_id: self._deficit.get(demand.tenant_id, 0.0) for demand in demands}
         taken: list[T] = []
@@ -88,7 +88,7 @@ class FairShare:
             for demand in list(active):
                 owed = self._deficit[demand.tenant_id] + left * demand.weight / weights
                 wanted = min(math.ceil(owed - 1e-9), pages - len(taken))
-                got: Sequence[T] = take(demand.jobs, wanted) if wanted > 0 else ()
+                got: Sequence[T] = take(demand, wanted) if wanted > 0 else ()
                 taken.extend(got)
                 self._deficit[demand.tenant_id] = owed - len(got)
                 if len(got) < wanted:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from ocrfleet import failpoints
 from ocrfleet.settings import Settings
 from ocrfleet.states import Lane
-from ocrfleet.store import cache, control, dispatch, jobs, redrives, sweep, workers
+from ocrfleet.store import cache, control, dispatch, idempotency, jobs, redrives, sweep, usage, workers
 from producer.broker import Broker, BrokerUnavailable
 
 log = structlog.get_logger()
@@ -69,6 +69,10 @@ class Sweeper:
             workers.forget(session, FORGET_AFTER)
         with self._transaction() as session:
             cache.expire(session, self._results_kept)
+        with self._transaction() as session:
+            idempotency.sweep(session)
+        with self._transaction() as session:
+            usage.fold(session)
 
     def _expire(self) -> None:
         """Job by job, each in its transaction; what takes too long is left to the next sweep."""

@@ -100,6 +100,14 @@ def sql(database: Database, statement: str, **values: Any) -> Sequence[Row[Any]]
         return result.all() if result.returns_rows else []
 
 
+def leaders(database: Database) -> list[int]:
+    """Backends that hold the leader's lock; one at most."""
+    query = """
+        SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    return [row.pid for row in sql(database, query)]
+
+
 def pages(database: Database, job_id: UUID) -> Sequence[Row[Any]]:
     query = """
         SELECT p.*, extract(epoch FROM p.not_before - now()) AS due_in, i.key, i.ordinal FROM pages p

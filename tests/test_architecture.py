@@ -67,7 +67,7 @@ def test_no_file_names_a_path_of_the_machine_it_was_written_on() -> None:
 
 def test_no_file_names_a_package_registry() -> None:
     option = r"--(?:extra-)?index-url[ =]|--find-links[ =]|PIP_INDEX_URL|UV_INDEX|registry\s*=(?!_OFFLINE)"
-    assert matches(re.compile(rf"{option}|\bpypi\.org/simple|\bfile:///")) == []
+    assert matches(re.compile(rf"{option}|\bpypi\.org/simple|@ *file:///")) == []
 
 
 def test_only_the_test_configuration_and_the_benches_name_the_shared_corpus() -> None:

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 FORM = 1
 """Raised when pages are decoded, read or told in another way than before: no earlier result is found any more."""
-OPTIONS = ("prompt_language", "target_language", "fields", "output_schema")
+OPTIONS = ("prompt_language", "target_language", "fields", "output_schema", "regions")
 """Of a page's options, those that its result depends on; its plan stands for `parameters`, its number for `pages`."""
 ENGINE = (
     "max_pixels",
@@ -39,7 +39,14 @@ ENGINE = (
 COSTS = ("max_document_pages", "render_timeout", "sandbox_memory")
 """Of the limits, those that no pixel depends on."""
 DOUBTS = frozenset(
-    {"low_confidence", "tail_trimmed", "json_repaired", "plain_paragraphs", "control_characters_removed"}
+    {
+        "low_confidence",
+        "tail_trimmed",
+        "json_repaired",
+        "plain_paragraphs",
+        "control_characters_removed",
+        "regions_missing",
+    }
 )
 """Warnings of a result that another attempt may better: it is not kept."""
 

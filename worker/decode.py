@@ -1,20 +1,24 @@
 """From a claimed page to pixels: fetch, sniff, decode. Blocking; the runner calls it on its threads."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from ocrfleet import catalogue
+from ocrfleet.archives import Bounds
 from ocrfleet.blobs import Blobs
-from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, parse_pages, sniff
+from ocrfleet.doccache import Document, DocumentCache, taken_out
+from ocrfleet.documents import COUNTED, HEAD_BYTES, Decoded, Limits, parse_pages, sniff, sniff_archive
+from ocrfleet.inputs import member_item
+from ocrfleet.rights import Rights
 from ocrfleet.s3 import Fetched
 from ocrfleet.sandbox import Sandbox
 from ocrfleet.settings import Settings
+from ocrfleet.store.expansion import NewItem
 from ocrfleet.store.pages import ClaimedPage
-from worker.doccache import Document, DocumentCache
 from worker.engines.base import Pixels
 
 _ROUNDING = 0.99
@@ -40,6 +44,13 @@ class Recalled:
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A redriven page that stands for an archive: the files in it take its place."""
+
+    members: Sequence[NewItem]
+
+
 @dataclass(slots=True)
 class Found:
     """What leading a page finds out on the way, even if the page itself then fails."""
@@ -52,6 +63,8 @@ class Found:
     """Set when the page's result may be kept, or was found."""
     pixels: Pixels | None = None
     """Set when the page was decoded."""
+    bytes: int = 0
+    """The page's share of its object."""
     timings_ms: dict[str, int] = field(default_factory=dict[str, int])
 
     @contextmanager
@@ -77,18 +90,24 @@ class Loader:
     def __init__(self, settings: Settings, blobs: Blobs) -> None:
         self.limits = _limits(settings)
         self._blobs = blobs
+        self._bucket = settings.bucket
         self._max_bytes = settings.max_object_bytes
         self._sandbox = Sandbox(settings.decode_processes, self.limits)
         self._documents = DocumentCache(settings.document_cache_bytes)
+        self._bounds = Bounds.of(settings)
 
-    def load(self, page: ClaimedPage, found: Found, recall: Recall) -> Loaded | Recalled:
-        """The page's pixels, or the result that makes them needless; a FleetError says why there are none."""
+    def load(self, page: ClaimedPage, found: Found, recall: Recall) -> Loaded | Recalled | Unpacked:
+        """The page's pixels, or what makes them needless; a FleetError says why there are none."""
         if page.page_count is not None and page.page_count > 1:
             return self._load_from_document(page, found, recall)
         with found.timed("fetch"):
             fetched = self._fetch(page)
+        if _is_archive(page, fetched):
+            with found.timed("decode"):
+                return self._unpack(page, fetched)
         if sniff(fetched.data[:HEAD_BYTES]) in COUNTED:
             return self._load_from_document(page, found, recall, fetched)
+        found.bytes = len(fetched.data)
         _check_wanted(page, 1)
         if known := _recalled(recall, fetched.sha256):
             return known
@@ -97,9 +116,31 @@ class Loader:
         return _loaded(decoded, fetched.sha256)
 
     def _fetch(self, page: ClaimedPage) -> Fetched:
-        return self._blobs.fetch(
-            page.bucket, page.key, max_bytes=self._max_bytes, etag=page.etag, version_id=page.version_id
+        if page.redriven:
+            # Also what its job was refused for, since it is none of the tenant's.
+            named = None if page.buckets is None else tuple(page.buckets)
+            Rights(self._bucket, page.tenant_id, named, page.job_id).check_readable(page.bucket, page.key)
+        fetch = partial(
+            self._blobs.fetch,
+            page.bucket,
+            page.key,
+            max_bytes=self._max_bytes,
+            etag=page.etag,
+            version_id=page.version_id,
         )
+        if page.member is None:
+            return fetch()
+        archive = (page.bucket, page.key, page.etag, page.version_id)
+        with self._documents.use(archive, fetch, self._bounds) as document:
+            return taken_out(self._sandbox, document, page.member, self._bounds)
+
+    def _unpack(self, page: ClaimedPage, fetched: Fetched) -> Unpacked:
+        info = fetched.info
+        # Under the version that its members will be asked for.
+        key = (page.bucket, page.key, page.etag or info.etag, page.version_id or info.version_id)
+        with self._documents.use(key, lambda: fetched, self._bounds) as archive:
+            found = self._sandbox.members(archive.path, self._bounds)
+        return Unpacked([member_item(n, one, info, ranged=False) for n, one in enumerate(found)])
 
     def _load_from_document(
         self, page: ClaimedPage, found: Found, recall: Recall, fetched: Fetched | None = None
@@ -112,6 +153,7 @@ class Loader:
             with found.timed("decode"):
                 # Before it is recalled: the other pages of a document in disguise come with its first one.
                 found.page_count = self._count(page, document, password)
+            found.bytes = _share(document.size, page.number, page.page_count or found.page_count or 1)
             if known := _recalled(recall, document.sha256):
                 return known
             with found.timed("decode"):
@@ -131,9 +173,20 @@ class Loader:
         self._documents.close()
 
 
+def _is_archive(page: ClaimedPage, fetched: Fetched) -> bool:
+    """Whether the page is an archive that could not be listed when its job was expanded."""
+    whole = page.redriven and page.page_count is None and page.member is None
+    return whole and sniff_archive(fetched.data[:HEAD_BYTES]) is not None
+
+
 def _recalled(recall: Recall, sha256: str) -> Recalled | None:
     body = recall(sha256)
     return None if body is None else Recalled(body)
+
+
+def _share(size: int, page: int, pages: int) -> int:
+    """The part of a document's bytes that falls to one page: those of all pages are the whole."""
+    return size * page // pages - size * (page - 1) // pages
 
 
 def _check_wanted(page: ClaimedPage, pages: int) -> None:

@@ -1,13 +1,45 @@
 """One page in the engine: within its time, and with an answer."""
 
 import asyncio
+from dataclasses import replace
 
-from ocrfleet.errors import EmptyOutput, InferenceTimeout
+from ocrfleet.catalogue import parameters_of
+from ocrfleet.errors import EmptyOutput, EscalateError, InferenceTimeout
 from ocrfleet.states import Lane
 from ocrfleet.store.pages import ClaimedPage
 from worker.decode import Loaded
 from worker.engines.base import Engine, PageRequest, PageResult
 from worker.escalation import Plan
+
+SPOTTING = "spotting"
+UNPLACED = "regions_missing"
+"""The warning of a page that was to have regions, and was read without."""
+
+
+async def read(
+    engine: Engine, page: ClaimedPage, plan: Plan, lane: Lane, loaded: Loaded | None, limit: float
+) -> PageResult:
+    """What the page's task gives and, where regions are wanted and it gives none, those of a second pass over it.
+
+    The usage is that of both; each has its own `limit` in seconds. A page is not lost for a second pass that fails.
+    """
+    result = await infer(engine, page, plan, lane, loaded, limit)
+    if not page.all_options.get("regions") or result.regions is not None:
+        return result
+    if "blank_page" in result.warnings:
+        return replace(result, regions=[])
+    second = Plan(SPOTTING, replace(parameters_of(SPOTTING, {}), max_pixels=plan.parameters.max_pixels))
+    try:
+        found = await infer(engine, page, second, lane, loaded, limit)
+    except EscalateError:
+        return replace(result, warnings=(*result.warnings, UNPLACED))
+    if found.regions is None or found.rotation != result.rotation:
+        return replace(result, warnings=(*result.warnings, UNPLACED))
+    usage = {
+        name: result.usage.get(name, 0) + found.usage.get(name, 0)
+        for name in (*result.usage, *(set(found.usage) - set(result.usage)))
+    }
+    return replace(result, regions=found.regions, usage=usage)
 
 
 async def infer(

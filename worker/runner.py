@@ -26,16 +26,17 @@ from ocrfleet.settings import Settings
 from ocrfleet.states import Lane, PageState, WorkerState
 from ocrfleet.store.pages import ClaimedPage, Lease
 from ocrfleet.store.settle import Settlement
+from ocrfleet.store.usage import Spent
 from worker import escalation, results, settlements
 from worker.breaker import Breaker
 from worker.cache import ResultCache, worth_keeping
 from worker.claims import Claims
-from worker.decode import Found, Loaded, Loader, Recalled
+from worker.decode import Found, Loaded, Loader, Recalled, Unpacked
 from worker.engines.base import Engine, EngineInfo
 from worker.escalation import Plan
 from worker.gates import BatchGate, PageGate
 from worker.guard import Guard, Listener
-from worker.infer import infer
+from worker.infer import read
 from worker.rate import Rate
 from worker.settle import BatchTracker, Completer, Finished
 from worker.thumbnails import Thumbnails
@@ -228,6 +229,8 @@ class Runner:
         if found.page_count is not None:
             # The further pages of its document do not fail with it.
             settlement = replace(settlement, page_count=found.page_count)
+        if settlement.state is PageState.DEAD:
+            settlement = replace(settlement, spent=Spent(found.bytes))
         if settlement.state is PageState.DEAD and found.pixels is not None and lane is Lane.BULK:
             key = await self._thumbnails.keep(self._threads[lane], page, found.pixels)
             settlement = replace(settlement, thumbnail=key)
@@ -247,7 +250,11 @@ class Runner:
                 if isinstance(known, Recalled):
                     self._guard.fetched()
                     body = results.recalled(known.body, found.all_timings())
-                    return settlements.of(page, self.incarnation, PageState.SUCCEEDED, body)
+                    spent = Spent(found.bytes, cached=True)
+                    return settlements.of(page, self.incarnation, PageState.SUCCEEDED, body, spent)
+                if isinstance(known, Unpacked):
+                    self._guard.fetched()
+                    return settlements.unpacked(page, self.incarnation, known.members)
                 loaded = known
                 found.pixels = loaded.pixels
             # Its place among the pages ahead is kept until the engine takes it: they are bounded by what is decoded.
@@ -255,13 +262,14 @@ class Runner:
         try:
             with self.rate.page(), found.timed("infer"):
                 limit = self._settings.inference_timeout
-                result = await infer(self._engine, page, plan, lane, loaded, limit)
+                result = await read(self._engine, page, plan, lane, loaded, limit)
         finally:
             self._reading.leave()
         self.succeeded += 1
         self._guard.settled(None)
         body, warnings = results.body(page, plan, self.info, loaded, result, found.all_timings())
-        settlement = settlements.of(page, self.incarnation, PageState.SUCCEEDED, body)
+        spent = settlements.spent(found, result)
+        settlement = settlements.of(page, self.incarnation, PageState.SUCCEEDED, body, spent)
         return replace(settlement, cache_key=found.cache_key) if worth_keeping(page, warnings) else settlement
 
     @asynccontextmanager

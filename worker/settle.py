@@ -106,6 +106,7 @@ class Completer:
             failed=True,
             parameters="{}",
             page_count=None,
+            members=(),
         )
         try:
             with self._database.transaction() as session:

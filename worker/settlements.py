@@ -1,7 +1,7 @@
 """What became of a page, as the record is told: its state, its attempt, and whether it runs again."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -10,13 +10,19 @@ import orjson
 from ocrfleet.errors import EngineCrashed, FleetError, PoisonPage
 from ocrfleet.states import EXCLUSIVE_AFTER, PROOFS, PageState
 from ocrfleet.store import outcomes
+from ocrfleet.store.expansion import NewItem
 from ocrfleet.store.pages import ClaimedPage
 from ocrfleet.store.settle import Settlement
+from ocrfleet.store.usage import NOTHING, Spent
 from worker import results, retry
+from worker.decode import Found
+from worker.engines.base import PageResult
 from worker.escalation import Plan, charged
 
 
-def of(page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}") -> Settlement:
+def of(
+    page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}", spent: Spent = NOTHING
+) -> Settlement:
     """The settlement of a page that this worker leases."""
     return Settlement(
         page_id=page.id,
@@ -28,7 +34,23 @@ def of(page: ClaimedPage, incarnation: UUID, state: PageState, body: str = "{}")
         body=body,
         incarnation=incarnation,
         exclusive=page.losses >= EXCLUSIVE_AFTER,
+        spent=spent,
     )
+
+
+def spent(found: Found, result: PageResult) -> Spent:
+    """What a page took that the engine has read."""
+    count, seconds = result.usage.get, found.timings_ms.get("infer", 0) / 1000
+    return Spent(found.bytes, count("prompt_tokens", 0), count("output_tokens", 0), seconds)
+
+
+def unpacked(page: ClaimedPage, incarnation: UUID, members: Sequence[NewItem]) -> Settlement:
+    """An archive's page is that of the first file in it: it runs again, unless that file cannot be read."""
+    error = members[0].error
+    if error is None:
+        return replace(of(page, incarnation, PageState.READY), members=members)
+    dead = of(page, incarnation, PageState.DEAD, outcomes.error_body(error))
+    return replace(dead, code=error.code, detail=error.detail, failed=not error.free, members=members)
 
 
 def failed(

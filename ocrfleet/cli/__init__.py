@@ -11,14 +11,21 @@ import typer
 COMMANDS = {
     "run": "Read files and folders on this machine; needs no service.",
     "up": "Run the whole fleet on this machine until Ctrl-C.",
-    "submit": "Submit objects of a bucket as a job.",
+    "submit": "Submit objects or local files as a job.",
+    "upload": "Upload files and folders; prints manifest lines.",
     "jobs": "List, show, watch and control jobs.",
     "tasks": "List what can be done with a page.",
     "dlq": "List dead letters, run them again, give them up.",
     "results": "Print a job's results as JSON lines.",
+    "export": "Write a job's results to a bucket as files.",
     "workers": "List workers; start one per GPU of this host.",
+    "webhooks": "Tell servers of yours what has ended.",
+    "rules": "Read what is put into a bucket, unasked.",
+    "bucket-rules": "Let the store tell of what a rule is for.",
+    "events": "See what stores tell of their buckets.",
     "doctor": "Check this machine and say how to repair what is wrong.",
-    "keys": "Make API keys.",
+    "keys": "List, make and revoke API keys.",
+    "tenants": "List, make and change tenants: shares, quotas, rates.",
     "migrate": "Bring the database's schema to the newest revision.",
 }
 """Every command with its line of `--help`; its module ocrfleet.cli.<command> has `register(app)`."""
@@ -38,7 +45,8 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     asked = arguments[0] if arguments else ""
     for name, help_line in COMMANDS.items():
         if name == asked:
-            register: Callable[[typer.Typer], None] = importlib.import_module(f"ocrfleet.cli.{name}").register
+            module = importlib.import_module(f"ocrfleet.cli.{name.replace('-', '_')}")
+            register: Callable[[typer.Typer], None] = module.register
             register(app)
         else:
             app.command(name, help=help_line)(_elsewhere)

@@ -12,8 +12,8 @@ from ocrfleet.blobs import Blobs
 from ocrfleet.cli.console import say
 from ocrfleet.cli.inputs import LocalFile
 from ocrfleet.cli.progress import Display, watch
+from ocrfleet.cli.puts import MANIFEST_TYPE, clear, upload
 from ocrfleet.cli.record import ResultsFile, RunFolder
-from ocrfleet.cli.upload import MANIFEST_TYPE, clear, upload
 from ocrfleet.client import ApiError, Client
 from ocrfleet.errors import UnknownTask
 from ocrfleet.states import JOB_TERMINAL

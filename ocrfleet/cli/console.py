@@ -12,11 +12,14 @@ from typing import Any, NoReturn, ParamSpec
 import orjson
 import typer
 
+from ocrfleet.advice import next_step
 from ocrfleet.client import ApiError, UnreachableError
-from ocrfleet.errors import FleetError
+from ocrfleet.errors import FleetError, RetryClass
 from ocrfleet.states import JobOutcome, JobState
 
 P = ParamSpec("P")
+_STATES = frozenset({403, 409})
+"""Statuses of what is no fault of the arguments."""
 
 
 class Exit(IntEnum):
@@ -59,9 +62,9 @@ def put_table(rows: Sequence[Sequence[str]]) -> None:
         put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def fail(code: str, detail: str, status: Exit) -> NoReturn:
-    """Report an error and end with the exit code."""
-    say(f"error: {code}: {detail}")
+def fail(code: str, detail: str, status: Exit, hint: str | None = None) -> NoReturn:
+    """Report an error with what to do about it, and end with the exit code."""
+    say(f"error: {code}: {detail}{f'{chr(10)}  next: {hint}' if hint else ''}")
     raise typer.Exit(status)
 
 
@@ -73,12 +76,16 @@ def reports_errors(command: Callable[P, Any]) -> Callable[P, None]:
         try:
             status = command(*args, **kwargs)
         except ApiError as exc:
-            fail(exc.code, refusal(exc), exit_for_status(exc.status))
+            fail(exc.code, refusal(exc), exit_for_status(exc.status), exc.next_step)
         except UnreachableError as exc:
             hint = "start it with `ocrfleet up`, or name another with OCRFLEET_URL and OCRFLEET_API_KEY"
-            fail("unreachable", f"{exc}\n  {hint}", Exit.FAILED)
+            fail("unreachable", str(exc), Exit.FAILED, hint)
         except FleetError as exc:
-            fail(exc.code, exc.detail, exit_for_status(exc.status))
+            # What was given to the command itself is named in the detail, and what is wrong with it.
+            hint = (
+                None if exc.retry is RetryClass.CALLER and exc.status not in _STATES else next_step(exc.code)
+            )
+            fail(exc.code, exc.detail, exit_for_status(exc.status), hint)
         raise typer.Exit(status or Exit.OK)
 
     return wrapper

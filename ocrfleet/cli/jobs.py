@@ -1,11 +1,11 @@
-"""`ocrfleet jobs`: list, show, watch; cli/control.py has the rest."""
+"""`ocrfleet jobs`: list, show, watch; cli/control.py, redrive.py and explain.py have the rest."""
 
 from typing import Annotated
 
 import typer
 
 from ocrfleet.api_types import Job
-from ocrfleet.cli import connect, control, progress, redrive
+from ocrfleet.cli import connect, control, explain, export, progress, redrive
 from ocrfleet.cli.console import (
     Exit,
     Interrupted,
@@ -19,12 +19,15 @@ from ocrfleet.cli.console import (
     say,
 )
 from ocrfleet.client import Client
+from ocrfleet.client.progress import finished_pages, note
 from ocrfleet.settings import settings
 from ocrfleet.states import JobState
 
 app = typer.Typer(no_args_is_help=True, help="List, show, watch and control jobs.")
 control.register(app)
 app.command("retry")(redrive.retry)
+app.command("explain")(explain.explain)
+app.command("items")(export.items)
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -57,7 +60,7 @@ def ls(
 
 def _row(job: Job) -> list[str]:
     counts = job["counts"]
-    numbers = [f"{count:,}" for count in (counts["total"], progress.finished_pages(job), counts["dead"])]
+    numbers = [f"{count:,}" for count in (counts["total"], finished_pages(job), counts["dead"])]
     # A canceled job has an outcome too.
     state = job["outcome"] if job["outcome"] and job["state"] == JobState.COMPLETED else job["state"]
     return [job["id"], state, job["task"], *numbers, job["created_at"][:19]]
@@ -109,8 +112,8 @@ def describe(job: Job) -> None:
     put(f"inputs   {items['total']:,}{known}{pending}")
     pages = [f"{value:,} {name}" for name, value in job["counts"].items() if name != "total" and value]
     put(f"pages    {job['counts']['total']:,}{known}: {', '.join(pages) or 'none'}")
-    if note := progress.note(job):
-        put(f"speed    {note}")
+    if told := note(job):
+        put(f"speed    {told}")
     for code, count in job["errors"].items():
         put(f"error    {code}: {count:,}")
     if job["error"]:

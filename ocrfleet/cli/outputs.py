@@ -11,9 +11,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import orjson
 
+from ocrfleet.advice import advice
 from ocrfleet.api_types import Job, Result
 from ocrfleet.catalogue import TASKS, OutputKind
-from ocrfleet.cli.advice import advice
 from ocrfleet.cli.record import whole_lines
 
 RESULTS = "results.jsonl"

@@ -20,6 +20,7 @@ from rich.progress import (
 from ocrfleet.api_types import Job
 from ocrfleet.cli.console import say
 from ocrfleet.client import Client
+from ocrfleet.client.progress import finished_pages, note
 from ocrfleet.states import JOB_TERMINAL
 
 POLL = 0.5
@@ -76,35 +77,6 @@ def display() -> Generator[Display]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield Bar(progress)
-
-
-def note(job: Job) -> str:
-    """Speed, time left and failures of a job, as far as they are known."""
-    counts = job["counts"]
-    parts = [f"{job['throughput']:.1f} pages/s"] if job["throughput"] else []
-    if job["eta"]:
-        low, high = duration(job["eta"]["low_seconds"]), duration(job["eta"]["high_seconds"])
-        parts.append(f"ETA {low}" if low == high else f"ETA {low} to {high}")
-    elif job["blocked_on"]:
-        parts.append(f"blocked: {job['blocked_on'].replace('_', ' ')}")
-    elif job["eta_reason"] and job["state"] not in JOB_TERMINAL:
-        parts.append(f"no ETA: {job['eta_reason']}")
-    if counts["dead"]:
-        parts.append(f"{counts['dead']:,} failed")
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Rounded so that the figure promises no more than is known."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def finished_pages(job: Job) -> int:
-    """Pages that will not change any more."""
-    counts = job["counts"]
-    return counts["succeeded"] + counts["dead"] + counts["canceled"]
 
 
 def show_job(screen: Display, job: Job) -> None:

@@ -1,9 +1,8 @@
-"""`ocrfleet submit`: objects of a bucket as a job."""
+"""`ocrfleet submit`: objects of a bucket, or files of this machine, as a job."""
 
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 import orjson
@@ -14,8 +13,9 @@ from ocrfleet.api_types import JobInput, ObjectRef, PrefixInput
 from ocrfleet.blobs import Blobs
 from ocrfleet.cli import connect
 from ocrfleet.cli.console import Exit, labels, put, put_json, reports_errors, say
-from ocrfleet.cli.inputs import STDIN
+from ocrfleet.cli.inputs import STDIN, LocalFile, collect
 from ocrfleet.cli.jobs import follow
+from ocrfleet.cli.remote import uploaded
 from ocrfleet.cli.wanted import (
     FieldOption,
     PagesOption,
@@ -26,6 +26,7 @@ from ocrfleet.cli.wanted import (
     Wanted,
 )
 from ocrfleet.errors import InputNotFound, ManifestInvalid, ValidationFailed
+from ocrfleet.inputs import matches
 from ocrfleet.settings import Settings, settings
 
 SHOWN = 10
@@ -39,12 +40,16 @@ def register(app: typer.Typer) -> None:
 
 @reports_errors
 def submit(
-    target: Annotated[
-        str | None,
-        typer.Argument(help="s3://BUCKET/PREFIX, or - for manifest lines or s3:// addresses on stdin."),
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TARGET…",
+            help="s3://BUCKET/PREFIX; or - for manifest lines or s3:// addresses on stdin; or files, folders and"
+            " globs of this machine, which are uploaded.",
+        ),
     ] = None,
     *,
-    manifest: Annotated[str | None, typer.Option(help="s3://BUCKET/KEY of a JSONL manifest.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="s3://BUCKET/KEY of a JSONL or CSV manifest.")] = None,
     task: TaskOption = "text",
     prompt: PromptOption = None,
     field: FieldOption = None,
@@ -62,15 +67,17 @@ def submit(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> Exit:
-    """Submit objects of a bucket as a job, and print its id."""
-    if (target is None) == (manifest is None):
-        raise typer.BadParameter("give one of s3://BUCKET/PREFIX, --manifest s3://BUCKET/KEY and -")
+    """Submit objects of a bucket, or files and folders of this machine, as a job, and print its id."""
+    local = _local(targets or [], manifest)
     wanted = Wanted(task=task, pages=pages, prompt=prompt, fields=field, schema=schema, to=to).request()
     config = connect.servers(settings())
-    job_input = _input(target, manifest, include, exclude, config.max_inline_objects)
+    files = collect(local) if local else []
+    target = targets[0] if targets else None
+    job_input = None if local else _input(target, manifest, include, exclude, config.max_inline_objects)
     if dry_run:
-        return _dry_run(job_input, config, json=json)
+        return _dry_run(job_input, config, json=json) if job_input else _dry_run_files(files, json=json)
     with connect.api(settings()) as client:
+        job_input = job_input or uploaded(client, config.state, files)
         job = client.create_job(
             job_input, **wanted, priority=priority, deadline=deadline, labels=labels(label) or None
         )
@@ -83,6 +90,16 @@ def submit(
         put(job["id"])
         say(f"follow it: ocrfleet jobs watch {job['id']}")
     return Exit.OK
+
+
+def _local(targets: list[str], manifest: str | None) -> list[str]:
+    """The targets that are paths of this machine: all or none. A wrong call ends with 2."""
+    far = [one for one in targets if one == STDIN or one.startswith(S3)]
+    if bool(targets) == (manifest is not None) or (far and len(targets) > 1):
+        raise typer.BadParameter(
+            "give one of s3://BUCKET/PREFIX, --manifest s3://BUCKET/KEY and -, or paths of this machine"
+        )
+    return [] if far else targets
 
 
 def _input(
@@ -142,6 +159,18 @@ def _limited(objects: Iterator[ObjectRef], limit: int) -> Iterator[ObjectRef]:
         yield one
 
 
+def _dry_run_files(files: list[LocalFile], *, json: bool) -> Exit:
+    size = sum(file.path.stat().st_size for file in files)
+    if json:
+        put_json({"objects": len(files), "bytes": size})
+        return Exit.OK
+    for file in files[:SHOWN]:
+        put(file.name)
+    shown = f", of which the first {SHOWN}" if len(files) > SHOWN else ""
+    say(f"{len(files):,} files, {size:,} bytes{shown}; nothing was uploaded or submitted")
+    return Exit.OK
+
+
 def _dry_run(job_input: JobInput, config: Settings, *, json: bool) -> Exit:
     count = size = 0
     with _objects(job_input, config) as objects:
@@ -173,13 +202,14 @@ def _objects(job_input: JobInput, config: Settings) -> Generator[Iterator[tuple[
             with blobs.connect(config).stream(job_input["bucket"], job_input["key"]) as stream:
                 lines = manifest_lines(_lines(stream.chunks), job_input["bucket"])
                 yield ((f"{S3}{one.get('bucket', job_input['bucket'])}/{one['key']}", 0) for one in lines)
+        case "uploads":
+            yield iter(())
 
 
 def _listed(store: Blobs, given: PrefixInput) -> Iterator[tuple[str, int]]:
-    include, exclude = given.get("include") or ["*"], given.get("exclude") or []
+    include, exclude = given.get("include") or [], given.get("exclude") or []
     for info in store.scan(given["bucket"], given["prefix"]):
-        wanted = any(fnmatchcase(info.key, glob) for glob in include)
-        if wanted and not any(fnmatchcase(info.key, glob) for glob in exclude):
+        if matches(info.key, include, exclude):
             yield f"{S3}{info.bucket}/{info.key}", info.size
 
 

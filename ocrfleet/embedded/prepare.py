@@ -13,7 +13,9 @@ def prepare(config: Settings) -> None:
     db.migrate(config)
     database = db.connect(config, "ocrfleet-prepare")
     with database.transaction() as session:
-        tenants.adopt_key(session, config.api_key.get_secret_value(), name="state folder")
+        tenants.adopt_key(
+            session, config.api_key.get_secret_value(), name="state folder", scopes=tuple(tenants.Scope)
+        )
     database.close()
 
 

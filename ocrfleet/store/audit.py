@@ -1,6 +1,7 @@
 """Who did what to which job or page: a row for every act, in the transaction of the act."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,16 +20,28 @@ def record(session: Session, tenant_id: UUID, actor: str, act: str, subject: str
 
 
 def listing(
-    session: Session, tenant_id: UUID, *, limit: int, before: int | None = None, subject: str | None = None
+    session: Session,
+    tenant_id: UUID,
+    *,
+    limit: int,
+    before: int | None = None,
+    since: datetime | None = None,
+    actor: str | None = None,
+    act: str | None = None,
+    subject: str | None = None,
 ) -> Sequence[RowMapping]:
-    """A tenant's acts, newest first, from the one after `before` (an id); all, or those done to one subject."""
+    """A tenant's acts, newest first, from the one after `before` (an id) back to `since`; those that all else fits."""
     clauses = ["SELECT id, at, actor, act, subject, detail FROM audit WHERE tenant_id = :tenant"]
     values: dict[str, Any] = {"tenant": tenant_id, "limit": limit}
-    if before is not None:
-        clauses.append("AND id < :before")
-        values["before"] = before
-    if subject is not None:
-        clauses.append("AND subject = :subject")
-        values["subject"] = subject
+    for name, condition, value in (
+        ("before", "id < :before", before),
+        ("since", "at >= :since", since),
+        ("actor", "actor = :actor", actor),
+        ("act", "act = :act", act),
+        ("subject", "subject = :subject", subject),
+    ):
+        if value is not None:
+            clauses.append(f"AND {condition}")
+            values[name] = value
     clauses.append("ORDER BY id DESC LIMIT :limit")
     return session.execute(text("\n".join(clauses)), values).mappings().all()

@@ -12,7 +12,7 @@ from ocrfleet import tables
 from ocrfleet.errors import Canceled, DeadlineExceeded, FleetError, JobStateConflict, NotFound
 from ocrfleet.states import JOB_TERMINAL, JobState
 from ocrfleet.store import audit
-from ocrfleet.store.jobs import ACTIVE, Delta, advance, lock
+from ocrfleet.store.jobs import ACTIVE, Delta, advance, announce, lock
 from ocrfleet.store.notify import CANCEL, WORK, notify
 
 _AT_ONCE, _STEP = 1000, 2500
@@ -123,6 +123,7 @@ def fail(session: Session, job_id: UUID, error: FleetError) -> None:
     session.execute(text(query), {"job": job_id, "code": error.code, "detail": error.detail})
     _drop_queued(session, job_id)
     notify(session, CANCEL, str(job_id))
+    announce(session, [job_id])
 
 
 # The two halves are apart so that each finds its partial index. Claims wait for dispatched pages, hence their order.

@@ -88,10 +88,13 @@ def demand(session: Session, lane: Lane, *, jobs_per_tenant: int = 64) -> list[D
     return list(found.values())
 
 
-def take(session: Session, job_ids: Sequence[UUID], limit: int, *, suspects: bool) -> list[tuple[int, UUID]]:
+def take(
+    session: Session, job_ids: Sequence[UUID], limit: int, *, suspects: bool, beside: Sequence[int] = ()
+) -> list[tuple[int, UUID]]:
     """Lock up to `limit` ready pages of these jobs, in their order: (page id, job id). Locked rows are skipped.
 
-    Either pages that may run beside others, or `suspects`, which have lost so many workers that they may not.
+    Either pages that may run beside others, or `suspects`, which have lost so many workers that they may not. Those
+    `beside` which they are taken are this transaction's already: its own locks are none that it would skip.
     """
     # The limit stops the nested loop, so that no job is locked beyond what is taken.
     # The comparison is spelt out so that the index of suspects is found: there are few, if any, among millions.
@@ -100,9 +103,10 @@ def take(session: Session, job_ids: Sequence[UUID], limit: int, *, suspects: boo
         SELECT p.id, j.id AS job_id FROM unnest(CAST(:jobs AS uuid[])) AS j(id) CROSS JOIN LATERAL (
             SELECT id FROM pages
             WHERE job_id = j.id AND state = 'ready' AND not_before <= now() AND {which}
+              AND id <> ALL(CAST(:beside AS bigint[]))
             ORDER BY not_before, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
         ) p LIMIT :limit"""
-    rows = session.execute(text(query), {"jobs": list(job_ids), "limit": limit})
+    rows = session.execute(text(query), {"jobs": list(job_ids), "limit": limit, "beside": list(beside)})
     return [(row.id, row.job_id) for row in rows]
 
 

@@ -1,7 +1,7 @@
 """Expansion: a job's input becomes items, its items become pages; each step resumes after a crash."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from ocrfleet.errors import FleetError
 from ocrfleet.states import ItemState, PageState
-from ocrfleet.store import jobs, outcomes
+from ocrfleet.store import jobs, outcomes, quotas
 from ocrfleet.store.notify import WORK, notify
 
 
@@ -24,11 +24,14 @@ class Expansion:
     input: Mapping[str, Any]
     options: Mapping[str, Any]
     cursor: Mapping[str, Any]
+    task: str = ""
+    output: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tenant_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """One line, key or object of a job's input."""
+    """One line, key or object of a job's input, or a file in an archive."""
 
     ordinal: int
     bucket: str
@@ -41,6 +44,9 @@ class NewItem:
     """Its pages have to be counted; otherwise it has one."""
     error: FleetError | None = None
     """It can never be read (a malformed manifest line)."""
+    member: str | None = None
+    size: int | None = None
+    """Bytes, where they are known."""
 
 
 class LeaseLost(Exception):  # noqa: N818 (it is no error of the user's, and never leaves the producer)
@@ -49,15 +55,15 @@ class LeaseLost(Exception):  # noqa: N818 (it is no error of the user's, and nev
 
 def lease(session: Session, seconds: float) -> Expansion | None:
     """Take the job whose expansion has waited longest; None if there is none."""
-    query = """
+    query = f"""
         UPDATE jobs SET expansion_leased_until = now() + make_interval(secs => :seconds) WHERE id = (
             SELECT id FROM jobs
-            WHERE listed_at IS NULL AND state IN ('queued', 'running', 'paused')
-              AND (expansion_leased_until IS NULL OR expansion_leased_until <= now())
+            WHERE listed_at IS NULL AND open_until IS NULL AND state IN ('queued', 'running', 'paused')
+              AND (expansion_leased_until IS NULL OR expansion_leased_until <= now()) AND NOT {quotas.WAITS}
             ORDER BY expansion_leased_until NULLS FIRST, created_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-        ) RETURNING id, input, options, cursor"""
+        ) RETURNING id, input, options, cursor, task, output, tenant_id"""
     row = session.execute(text(query), {"seconds": seconds}).one_or_none()
-    return None if row is None else Expansion(row.id, row.input, row.options, row.cursor)
+    return None if row is None else Expansion(*row)
 
 
 def release(session: Session, job_id: UUID, after: float = 0.0) -> None:
@@ -77,8 +83,8 @@ def write(
 ) -> Expansion:
     """Write a chunk and move the cursor, both or neither; renews the lease. LeaseLost if the cursor has moved."""
     broken = [item for item in items if item.error is not None]
-    ids = _copy_items(session, expansion.job_id, items)
-    _copy_pages(session, expansion.job_id, items, ids)
+    ids = copy_items(session, expansion.job_id, items)
+    copy_pages(session, expansion.job_id, items, ids)
     # Compared and set last, so that the job's row is held for a moment only.
     query = """
         UPDATE jobs SET cursor = CAST(:after AS jsonb), expansion_leased_until = now() + make_interval(secs => :seconds)
@@ -96,7 +102,7 @@ def write(
         raise LeaseLost
     by_ordinal = dict(zip((item.ordinal for item in items), ids, strict=True))
     dead = [(by_ordinal[item.ordinal], item.error) for item in broken if item.error]
-    _bury(session, expansion.job_id, dead, seq)
+    bury(session, expansion.job_id, dead, seq)
     delta = jobs.Delta(
         expansion.job_id,
         items=len(items),
@@ -108,7 +114,7 @@ def write(
     )
     jobs.advance(session, [delta])
     notify(session, WORK)
-    return Expansion(expansion.job_id, expansion.input, expansion.options, cursor)
+    return replace(expansion, cursor=cursor)
 
 
 def _copy(session: Session, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -118,26 +124,28 @@ def _copy(session: Session, statement: str, rows: Sequence[tuple[Any, ...]]) -> 
             copy.write_row(row)
 
 
-def _copy_items(session: Session, job_id: UUID, items: Sequence[NewItem]) -> list[int]:
-    """Write the items; returns their ids, taken from the sequence so that their pages can be written as well."""
+def copy_items(session: Session, job_id: UUID, items: Sequence[NewItem], *, after: int = 0) -> list[int]:
+    """Write the items, `after` added to their ordinals; returns their ids, taken from the sequence so that their pages can be written as well."""
     numbers = "SELECT nextval(pg_get_serial_sequence('items', 'id')) FROM generate_series(1, :count)"
     ids = list(session.execute(text(numbers), {"count": len(items)}).scalars())
     rows = [
         (
             item_id,
             job_id,
-            item.ordinal,
+            after + item.ordinal,
             item.bucket,
             item.key,
             item.etag,
             item.version_id,
             item.custom_id,
+            item.member,
+            item.size,
             orjson.dumps(item.options).decode() if item.options else None,
-            _state(item).value,
+            state_of(item).value,
         )
         for item_id, item in zip(ids, items, strict=True)
     ]
-    columns = "id, job_id, ordinal, bucket, key, etag, version_id, custom_id, options, state"
+    columns = "id, job_id, ordinal, bucket, key, etag, version_id, custom_id, member, bytes, options, state"
     try:
         _copy(session, f"COPY items ({columns}) FROM STDIN", rows)
     except UniqueViolation as exc:
@@ -146,13 +154,14 @@ def _copy_items(session: Session, job_id: UUID, items: Sequence[NewItem]) -> lis
     return ids
 
 
-def _state(item: NewItem) -> ItemState:
+def state_of(item: NewItem) -> ItemState:
+    """Where a new item stands."""
     if item.error is not None:
         return ItemState.FAILED
     return ItemState.PENDING if item.countable else ItemState.COUNTED
 
 
-def _copy_pages(session: Session, job_id: UUID, items: Sequence[NewItem], ids: Sequence[int]) -> None:
+def copy_pages(session: Session, job_id: UUID, items: Sequence[NewItem], ids: Sequence[int]) -> None:
     """Single-page items get their page at once."""
     rows = [
         (item_id, job_id, 1)
@@ -163,7 +172,7 @@ def _copy_pages(session: Session, job_id: UUID, items: Sequence[NewItem], ids: S
         _copy(session, "COPY pages (item_id, job_id, number) FROM STDIN", rows)
 
 
-def _bury(session: Session, job_id: UUID, dead: Sequence[tuple[int, FleetError]], seq: int) -> None:
+def bury(session: Session, job_id: UUID, dead: Sequence[tuple[int, FleetError]], seq: int) -> None:
     """Items that have no pages end as their page number 0, dead, each with an outcome after `seq`."""
     if not dead:
         return
@@ -206,6 +215,9 @@ class PendingItem:
     version_id: str | None
     options: Mapping[str, Any]
     """The item's own, over the job's."""
+    member: str | None = None
+    output: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The job's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,31 +230,7 @@ class CountedItem:
     etag: str | None = None
     version_id: str | None = None
     error: FleetError | None = None
-
-
-def lease_items(session: Session, limit: int, seconds: float, *, per_job: int = 8) -> list[PendingItem]:
-    """Take items to count, a few of each job, so that a job of a million documents does not hold up the rest."""
-    query = """
-        UPDATE items i SET leased_until = now() + make_interval(secs => :seconds)
-        FROM (
-            SELECT x.id, j.options FROM jobs j CROSS JOIN LATERAL (
-                SELECT id FROM items
-                WHERE job_id = j.id AND state = 'pending' AND (leased_until IS NULL OR leased_until <= now())
-                ORDER BY id LIMIT :per_job FOR NO KEY UPDATE SKIP LOCKED
-            ) x
-            WHERE j.items_pending > 0 AND j.state IN ('queued', 'running', 'paused') ORDER BY j.created_at LIMIT :limit
-        ) due
-        WHERE i.id = due.id
-        RETURNING i.id, i.job_id, i.bucket, i.key, i.etag, i.version_id,
-                  due.options || coalesce(i.options, '{}') AS options"""
-    values = {"limit": limit, "seconds": seconds, "per_job": per_job}
-    return [PendingItem(*row) for row in session.execute(text(query), values)]
-
-
-def postpone(session: Session, item_ids: Sequence[int], seconds: float) -> None:
-    """Count these later: the store did not answer."""
-    query = "UPDATE items SET leased_until = now() + make_interval(secs => :seconds) WHERE id = ANY(:ids)"
-    session.execute(text(query), {"ids": list(item_ids), "seconds": seconds})
+    size: int | None = None
 
 
 def counted(session: Session, found: Sequence[CountedItem]) -> None:
@@ -251,9 +239,11 @@ def counted(session: Session, found: Sequence[CountedItem]) -> None:
     found = [c for c in found if c.item.job_id in held and held[c.item.job_id].accepts]
     query = """
         UPDATE items i SET state = f.state, page_count = f.page_count, leased_until = NULL,
-            etag = coalesce(i.etag, f.etag), version_id = coalesce(i.version_id, f.version_id)
+            etag = coalesce(i.etag, f.etag), version_id = coalesce(i.version_id, f.version_id),
+            bytes = coalesce(i.bytes, f.bytes)
         FROM unnest(CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:counts AS integer[]),
-                    CAST(:etags AS text[]), CAST(:versions AS text[])) AS f(id, state, page_count, etag, version_id)
+                    CAST(:etags AS text[]), CAST(:versions AS text[]), CAST(:sizes AS bigint[]))
+            AS f(id, state, page_count, etag, version_id, bytes)
         WHERE i.id = f.id AND i.state = 'pending' RETURNING i.id"""
     values = {
         "ids": [c.item.id for c in found],
@@ -261,6 +251,7 @@ def counted(session: Session, found: Sequence[CountedItem]) -> None:
         "counts": [c.page_count for c in found],
         "etags": [c.etag for c in found],
         "versions": [c.version_id for c in found],
+        "sizes": [c.size for c in found],
     }
     ours = {row.id for row in session.execute(text(query), values)}
     for job_id, job in sorted(held.items()):
@@ -275,7 +266,7 @@ def _add_pages(session: Session, job_id: UUID, found: Sequence[CountedItem], seq
     if rows:
         _copy(session, "COPY pages (item_id, job_id, number) FROM STDIN", rows)
     dead = [(c.item.id, c.error) for c in found if c.error is not None]
-    _bury(session, job_id, dead, seq)
+    bury(session, job_id, dead, seq)
     delta = jobs.Delta(
         job_id, pending=-len(found), total=len(rows) + len(dead), dead=len(dead), results=len(dead)
     )

@@ -10,7 +10,8 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ocrfleet.states import JOB_TERMINAL, JobState, Lane
+from ocrfleet.states import JobState, Lane
+from ocrfleet.store import deliveries
 from ocrfleet.store.notify import JOB_DONE, WORK, notify
 from ocrfleet.tables import items, jobs, pages
 
@@ -31,6 +32,10 @@ class NewJob:
     labels: Mapping[str, str] | None = None
     priority: int = 0
     deadline: datetime | None = None
+    output: Mapping[str, Any] | None = None
+    webhook_ids: Sequence[UUID] = ()
+    rule_id: int | None = None
+    open_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +84,23 @@ def create_single(session: Session, job: NewJob, *, bucket: str, key: str, etag:
 
 
 def _insert(session: Session, job: NewJob, **values: Any) -> None:
-    row = asdict(job) | {"options": job.options or {}, "labels": job.labels or {}}
-    session.execute(insert(jobs).values(**row, **values))
+    empty: dict[str, Any] = {}
+    maps = {"options": job.options or empty, "labels": job.labels or empty, "output": job.output or empty}
+    row = asdict(job) | maps | {"webhook_ids": list(job.webhook_ids)}
+    if maps["output"].get("per_item"):
+        values["output_leased_until"] = text("now()")
+    # One of this id that is there was made by the same request before its answer was kept.
+    session.execute(insert(jobs).values(**row, **values).on_conflict_do_nothing(index_elements=["id"]))
 
 
 # The input may hold a thousand objects: it is told by their number.
 _SELECT = """
 SELECT j.id, j.tenant_id, j.state, j.outcome, j.lane, j.priority, j.task, j.prompt, j.labels, j.deadline, j.created_at,
        j.started_at, j.finished_at, j.listed_at, j.expanded_at, j.items_total, j.items_pending, j.total, j.succeeded,
-       j.dead, j.canceled, j.result_seq, j.generation, j.error, j.throughput, e.errors,
+       j.dead, j.canceled, j.result_seq, j.generation, j.error, j.throughput, j.webhook_ids, e.errors,
+       CASE WHEN j.output_error IS NULL THEN j.output
+            ELSE j.output || jsonb_build_object('error', j.output_error) END AS output,
+       CAST(j.xmin AS text) AS version,
        CASE WHEN j.input ? 'objects' THEN j.input - 'objects'
             || jsonb_build_object('count', jsonb_array_length(j.input -> 'objects')) ELSE j.input END AS input,
        j.total - j.succeeded - j.dead - j.canceled AS outstanding
@@ -140,6 +153,23 @@ def ended(session: Session, job_ids: Sequence[UUID]) -> set[UUID]:
     return set(session.execute(query, {"ids": list(job_ids)}).scalars())
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a job has ended, and what stands for its row as it is: another `version` for every change."""
+
+    id: UUID
+    ended: bool
+    version: str
+
+
+def standing(session: Session, job_ids: Sequence[UUID]) -> list[Standing]:
+    """Those of the jobs that callers see, for who waits for a change."""
+    query = """
+        SELECT id, finished_at IS NOT NULL, CAST(xmin AS text) FROM jobs
+        WHERE id = ANY(:ids) AND purged_at IS NULL"""
+    return [Standing(*row) for row in session.execute(text(query), {"ids": list(job_ids)})]
+
+
 def is_there(session: Session, job_id: UUID) -> bool:
     """Whether the job is one that callers see: nobody has deleted it."""
     query = text("SELECT 1 FROM jobs WHERE id = :job AND purged_at IS NULL")
@@ -168,7 +198,8 @@ UPDATE jobs j SET
 FROM (
     SELECT m.*, m.expanded_at IS NOT NULL AND m.succeeded + m.dead + m.canceled = m.total AS done
     FROM (
-        SELECT o.id, o.items_total + d.items AS items_total, o.items_pending + d.pending AS items_pending,
+        SELECT o.id, o.finished_at IS NULL AS unfinished,
+               o.items_total + d.items AS items_total, o.items_pending + d.pending AS items_pending,
                o.total + d.total AS total, o.succeeded + d.succeeded AS succeeded, o.dead + d.dead AS dead,
                o.canceled + d.canceled AS canceled, o.result_seq + d.results AS result_seq,
                CASE WHEN d.listed THEN coalesce(o.listed_at, now()) ELSE o.listed_at END AS listed_at,
@@ -182,16 +213,21 @@ FROM (
     ) m
 ) n
 WHERE j.id = n.id
-RETURNING j.id, j.lane, j.state
+RETURNING j.id, n.done AND n.unfinished AS ended
 """)
 
 
 def advance(session: Session, deltas: Sequence[Delta]) -> None:
     """Add to the counters of jobs that this transaction has locked, one delta a job; complete what is done."""
     columns = {f.name: [getattr(delta, f.name) for delta in deltas] for f in fields(Delta)}
-    for row in session.execute(_ADVANCE, columns):
-        if row.lane == Lane.INTERACTIVE and row.state in JOB_TERMINAL:
-            notify(session, JOB_DONE, str(row.id))
+    announce(session, [row.id for row in session.execute(_ADVANCE, columns).all() if row.ended])
+
+
+def announce(session: Session, job_ids: Sequence[UUID]) -> None:
+    """Tell whoever waits for jobs that end in this transaction, here and over webhooks."""
+    for job_id in job_ids:
+        notify(session, JOB_DONE, str(job_id))
+    deliveries.jobs_ended(session, job_ids)
 
 
 def start(session: Session, job_ids: Sequence[UUID]) -> None:

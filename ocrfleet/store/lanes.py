@@ -1,6 +1,8 @@
 """The lanes: what waits in each, and whether the interactive one takes another page."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -28,10 +30,22 @@ def backlog(session: Session) -> dict[Lane, Backlog]:
     return {lane: found.get(lane, Backlog()) for lane in Lane}
 
 
-def unfinished_interactive(session: Session) -> int:
-    """Interactive pages without an outcome."""
-    query = "SELECT count(*) FROM jobs WHERE lane = 'interactive' AND state IN ('queued', 'running')"
-    return session.execute(text(query)).scalar_one()
+class Unfinished(NamedTuple):
+    """Interactive pages without an outcome: everybody's, and one tenant's own."""
+
+    pages: int
+    own: int
+    shared: bool
+    """There are other tenants."""
+
+
+def unfinished_interactive(session: Session, tenant_id: UUID) -> Unfinished:
+    """How full the interactive lane is; a job of it is one page."""
+    query = """
+        SELECT count(*), count(*) FILTER (WHERE tenant_id = :tenant),
+               EXISTS (SELECT 1 FROM tenants WHERE id <> :tenant)
+        FROM jobs WHERE lane = 'interactive' AND state IN ('queued', 'running')"""
+    return Unfinished(*session.execute(text(query), {"tenant": tenant_id}).one())
 
 
 def lock_admission(session: Session) -> None:

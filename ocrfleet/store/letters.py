@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from ocrfleet.errors import JobStateConflict
 from ocrfleet.store import audit, control, jobs
+from ocrfleet.texts import Text
 
 TAIL = 2000
 """Characters of an attempt's raw output that are shown, from its end."""
@@ -18,14 +19,7 @@ GROUPS_AT_MOST = 1000
 GROUPS = {"code": "o.code", "revision": "a.revision", "worker": "a.worker", "job": "CAST(o.job_id AS text)"}
 
 
-def _storable(value: str) -> str:
-    if "\0" in value:
-        msg = "must not contain NUL characters"
-        raise ValueError(msg)
-    return value
-
-
-_Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_storable)]
+_Text = Annotated[Text, Field(min_length=1, max_length=256)]
 _PageId = Annotated[int, Field(ge=1, lt=2**63)]
 
 
@@ -87,7 +81,7 @@ def matching(tenant_id: UUID, which: LetterFilter) -> tuple[str, dict[str, Any]]
 
 
 _COLUMNS = """
-p.id, p.job_id, p.item_id, nullif(p.number, 0) AS page, p.state, p.attempt, p.redrive_id, i.custom_id, i.bucket, i.key,
+p.id, p.job_id, p.item_id, nullif(p.number, 0) AS page, p.state, p.attempt, p.redrive_id, i.custom_id, i.bucket, i.key, i.member,
 o.created_at, o.discarded_at, o.code, o.body -> 'error' AS error, a.worker, a.device, a.model, a.revision"""
 
 

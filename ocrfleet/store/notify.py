@@ -14,7 +14,9 @@ log = structlog.get_logger()
 WORK = "ocrfleet_work"
 """The producer has something to do."""
 JOB_DONE = "ocrfleet_job_done"
-"""An interactive job ended; the payload is its id."""
+"""A job ended; the payload is its id."""
+DELIVER = "ocrfleet_deliver"
+"""A webhook's message waits to be sent."""
 CANCEL = "ocrfleet_cancel"
 """Running pages of a job are to be aborted; the payload is its id."""
 

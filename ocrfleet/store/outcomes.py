@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from ocrfleet.errors import FleetError
 from ocrfleet.states import PageState
+from ocrfleet.store import usage
+from ocrfleet.store.usage import NOTHING, Spent, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Outcome:
     state: PageState
     code: str | None
     body: str
+    spent: Spent = NOTHING
 
 
 _WRITE = text("""
@@ -64,6 +67,10 @@ def write(session: Session, rows: Sequence[Outcome]) -> None:
         for row in rows
     ]
     session.execute(_WRITE, {"rows": orjson.dumps(written).decode()})
+    tallies: dict[UUID, Tally] = {}
+    for row in rows:
+        tallies.setdefault(row.job_id, Tally()).add(row.spent, dead=row.code is not None)
+    usage.add(session, tallies)
     dead = [row for row in rows if row.code is not None]
     if dead:
         session.execute(
@@ -71,18 +78,58 @@ def write(session: Session, rows: Sequence[Outcome]) -> None:
         )
 
 
-_STREAM = text("""
+WINDOW = 20_000
+"""Places in the stream that one read looks at: a filter that meets few of them ends it as soon."""
+
+_STREAM = """
 SELECT o.seq, o.state, o.attempt, CAST(o.body AS text) AS body,
-       p.job_id, p.item_id, nullif(p.number, 0) AS page, i.custom_id, i.bucket, i.key
+       p.job_id, p.item_id, nullif(p.number, 0) AS page, i.custom_id, i.bucket, i.key, i.member
 FROM outcomes o JOIN pages p ON p.id = o.page_id JOIN items i ON i.id = p.item_id
-WHERE o.job_id = :job AND o.seq > :after ORDER BY o.seq LIMIT :limit
-""")
+WHERE o.job_id = :job AND o.seq > :after
+"""
+_IN_ORDER = " ORDER BY o.seq LIMIT :limit"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """Which results are meant; what is given must all hold."""
+
+    state: str | None = None
+    code: str | None = None
+    custom_id: str | None = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        members = {"o.state": self.state, "o.code": self.code, "i.custom_id": self.custom_id}
+        return {column: value for column, value in members.items() if value is not None}
+
+
+ALL = ResultFilter()
 
 
 def after(session: Session, job_id: UUID, seq: int, limit: int) -> Iterator[tuple[int, bytes]]:
     """Up to `limit` outcomes after `seq`, each as (seq, its JSON line). The caller has checked the tenant."""
-    for row in session.execute(_STREAM, {"job": job_id, "after": seq, "limit": limit}):
+    for row in session.execute(text(_STREAM + _IN_ORDER), {"job": job_id, "after": seq, "limit": limit}):
         yield row.seq, line(row)
+
+
+def chosen(
+    session: Session, job_id: UUID, seq: int, limit: int, which: ResultFilter, *, window: int = WINDOW
+) -> tuple[list[bytes], int]:
+    """Lines of the outcomes after `seq` that are meant, and the place up to which none is left out.
+
+    Looks at `window` places at most. Nothing more is there when the place is the one that was given.
+    """
+    # Asked first: all results up to there can be read from now on, since both are written under the job's lock.
+    last = session.execute(text("SELECT result_seq FROM jobs WHERE id = :job"), {"job": job_id}).scalar() or 0
+    end = min(last, seq + window)
+    given = which.given
+    clauses = ["AND o.seq <= :end", *(f"AND {column} = :{column[2:]}" for column in given)]
+    values = {"job": job_id, "after": seq, "end": end, "limit": limit}
+    values |= {column[2:]: value for column, value in given.items()}
+    rows = session.execute(text(_STREAM + " ".join(clauses) + _IN_ORDER), values).all()
+    reached = rows[-1].seq if len(rows) == limit else max(seq, end)
+    return [line(row) for row in rows], reached
 
 
 def line(row: Row[tuple[object, ...]]) -> bytes:
@@ -95,6 +142,8 @@ def line(row: Row[tuple[object, ...]]) -> bytes:
             "custom_id": row.custom_id,
             "bucket": row.bucket,
             "key": row.key,
+            # Only where the object is an archive.
+            **({"member": row.member} if row.member else {}),
             "page": row.page,
             "state": row.state,
             "attempt": row.attempt,

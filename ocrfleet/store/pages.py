@@ -46,6 +46,10 @@ class ClaimedPage:
     """Processes that this page has ended while it ran alone, since its last redrive."""
     codes: Sequence[str] = ()
     """What its earlier attempts failed with, oldest first."""
+    member: str | None = None
+    """The path within the object, where that is an archive."""
+    buckets: Sequence[str] | None = None
+    """Those that the tenant has a right to, where the page is redriven; None: every bucket."""
 
     @property
     def lease(self) -> Lease:
@@ -84,7 +88,8 @@ RETURNING p.id, p.fence, p.number, p.item_id, p.job_id, j.tenant_id, p.attempt, 
     ) END AS proofs,
     CASE WHEN p.failures = 0 THEN ARRAY[]::text[] ELSE ARRAY(
         SELECT a.code FROM attempts a WHERE a.page_id = p.id ORDER BY a.fence
-    ) END AS codes
+    ) END AS codes, i.member,
+    CASE WHEN p.redrive_id IS NOT NULL THEN (SELECT t.buckets FROM tenants t WHERE t.id = j.tenant_id) END AS buckets
 """)
 
 

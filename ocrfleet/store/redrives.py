@@ -35,6 +35,8 @@ class NewRedrive:
     """Options over those of the job and the item."""
     max_per_second: float | None = None
     reason: str | None = None
+    request_id: UUID | None = None
+    """Of the request that asks, which may be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +71,26 @@ def _most_first(counted: Counter[K]) -> dict[K, int]:
 
 
 def create(session: Session, asked: NewRedrive, actor: str, act: str = "redrive", chunk: int = CHUNK) -> int:
-    """Make a redrive and bring the first chunk back; returns its id. `step` does the rest."""
+    """Make a redrive and bring the first chunk back; returns its id. `step` does the rest.
+
+    The one that the same request has made is found instead.
+    """
     query = """
-        INSERT INTO redrives (tenant_id, filter, override, max_per_second, reason)
-        VALUES (:tenant, CAST(:filter AS jsonb), CAST(:override AS jsonb), :rate, :reason) RETURNING *"""
+        INSERT INTO redrives (tenant_id, filter, override, max_per_second, reason, request_id)
+        VALUES (:tenant, CAST(:filter AS jsonb), CAST(:override AS jsonb), :rate, :reason, :request)
+        ON CONFLICT (request_id) DO NOTHING RETURNING *"""
     values = {
         "tenant": asked.tenant_id,
         "filter": orjson.dumps(asked.filter.given).decode(),
         "override": orjson.dumps(asked.override).decode(),
         "rate": asked.max_per_second,
         "reason": asked.reason,
+        "request": asked.request_id,
     }
-    redrive = session.execute(text(query), values).one()
+    redrive = session.execute(text(query), values).one_or_none()
+    if redrive is None:
+        query = "SELECT id FROM redrives WHERE tenant_id = :tenant AND request_id = :request"
+        return session.execute(text(query), values).scalar_one()
     brought = _advance(session, redrive, asked.filter, chunk)
     audit.record(
         session,
@@ -98,9 +108,13 @@ def create(session: Session, asked: NewRedrive, actor: str, act: str = "redrive"
     return redrive.id
 
 
+HIDDEN = "********"
+"""In the place of a password that is there."""
+
+
 def disclosed(override: Mapping[str, Any]) -> dict[str, Any]:
     """The options without the secret among them."""
-    return {name: "********" if name == "password" else value for name, value in override.items()}
+    return {name: HIDDEN if name == "password" else value for name, value in override.items()}
 
 
 def step(session: Session, chunk: int = STEP) -> int:
@@ -221,6 +235,7 @@ UPDATE jobs j SET
     sampled_at = CASE WHEN j.finished_at IS NULL THEN j.sampled_at ELSE now() END,
     sampled_done = CASE WHEN j.finished_at IS NULL THEN greatest(j.sampled_done - b.pages, 0)
                         ELSE j.succeeded + j.dead - b.pages END,
+    output_leased_until = CASE WHEN j.output ->> 'per_item' = 'true' THEN coalesce(j.output_leased_until, now()) END,
     finished_at = NULL, outcome = NULL
 FROM unnest(CAST(:jobs AS uuid[]), CAST(:pages AS bigint[])) AS b(job_id, pages) WHERE j.id = b.job_id
 """)

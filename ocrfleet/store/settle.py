@@ -12,8 +12,11 @@ from sqlalchemy.orm import Session
 from ocrfleet import failpoints
 from ocrfleet.documents import parse_pages
 from ocrfleet.states import PageState
-from ocrfleet.store import cache, jobs, outcomes
+from ocrfleet.store import cache, containers, jobs, outcomes
+from ocrfleet.store.containers import RedrivenPage
+from ocrfleet.store.expansion import NewItem
 from ocrfleet.store.notify import WORK, notify
+from ocrfleet.store.usage import NOTHING, Spent
 
 # A lease holds while its worker's heartbeat is fresh and one of the last two heartbeats names the page's batch;
 # a page claimed after the last but one has not been missing from two yet.
@@ -54,8 +57,12 @@ class Settlement:
     """Key in our bucket of a small image of a page that died."""
     cache_key: bytes | None = None
     """Under which the next who asks the same finds the result; None keeps it out of the cache."""
+    spent: Spent = NOTHING
+    """What the page took, where it ends."""
     page_count: int | None = None
     """Pages found in an item that had been taken for a single image."""
+    members: Sequence[NewItem] = ()
+    """Files found in a redriven item that is an archive; the page is the first one's from now on."""
     incarnation: UUID | None = None
     exclusive: bool = False
     """The page ran alone."""
@@ -134,12 +141,16 @@ def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, in
             delta["results"] += 1
             seq = seqs[s.job_id] + delta["results"]
             rows.append(
-                outcomes.Outcome(s.page_id, s.job_id, seq, s.fence, s.attempt, s.state, s.code, s.body)
+                outcomes.Outcome(
+                    s.page_id, s.job_id, seq, s.fence, s.attempt, s.state, s.code, s.body, s.spent
+                )
             )
         if s.state != PageState.READY:
             delta[s.state.value] += 1
         if s.page_count is not None and s.state != PageState.CANCELED:
             delta["total"] += _grow(session, s)
+        if s.members and s.state != PageState.CANCELED:
+            _unpack(session, s, seqs[s.job_id], delta)
     failpoints.reach("settle.before_insert")
     outcomes.write(session, rows)
     failpoints.reach("settle.after_insert")
@@ -150,7 +161,15 @@ def _record(session: Session, settled: Sequence[Settlement], seqs: dict[UUID, in
     jobs.advance(session, [jobs.Delta(job_id, **deltas[job_id], listed=False) for job_id in sorted(deltas)])
 
 
-_COUNTED = ("succeeded", "dead", "canceled", "results", "total")
+_COUNTED = ("succeeded", "dead", "canceled", "results", "total", "items")
+
+
+def _unpack(session: Session, settlement: Settlement, seq: int, delta: dict[str, int]) -> None:
+    """Add to `delta` what the job gets; its results so far end at `seq` and those of `delta`."""
+    page = RedrivenPage(settlement.page_id, settlement.item_id, settlement.job_id)
+    grown = containers.unpack_redriven(session, page, settlement.members, seq + delta["results"])
+    more = {"items": grown.items, "total": grown.items, "dead": grown.dead, "results": grown.dead}
+    delta.update({name: delta[name] + count for name, count in more.items()})
 
 
 def _grow(session: Session, settlement: Settlement) -> int:

@@ -23,6 +23,8 @@ redrives = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("tenant_id", UUID(as_uuid=True), ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
     Column("filter", JSONB, nullable=False),
+    # The request that made it (Idempotency-Key): sent again, it finds the row.
+    Column("request_id", UUID(as_uuid=True), unique=True),
     # Options over those of the job and the item.
     Column("override", JSONB, nullable=False, server_default="{}"),
     Column("max_per_second", Float),

@@ -33,6 +33,13 @@ tenants = Table(
     Column("id", UUID(as_uuid=True), primary_key=True, server_default=text("gen_random_uuid()")),
     Column("name", Text, nullable=False, unique=True),
     Column("weight", Float, nullable=False, server_default="1"),
+    # Quotas and the rate of requests; none where null.
+    Column("pages_per_day", BigInteger),
+    Column("bytes_per_day", BigInteger),
+    Column("jobs_open", Integer),
+    Column("requests_per_minute", Integer),
+    # What it may read and write: `bucket` or `bucket/prefix`; every bucket where null.
+    Column("buckets", ARRAY(Text)),
     time("created_at", null=False),
     CheckConstraint("weight > 0", name="weight"),
 )
@@ -48,6 +55,7 @@ api_keys = Table(
     time("created_at", null=False),
     time("expires_at"),
     time("revoked_at"),
+    time("last_used_at"),
 )
 
 jobs = Table(
@@ -64,6 +72,16 @@ jobs = Table(
     Column("options", JSONB, nullable=False, server_default="{}"),
     Column("labels", JSONB, nullable=False, server_default="{}"),
     Column("input", JSONB, nullable=False),
+    # What is written to a bucket as the job runs, and how far it is, as a `seq` of its results.
+    Column("output", JSONB, nullable=False, server_default="{}"),
+    count("output_seq", BigInteger),
+    # When a producer may write on at it, null where there is nothing to write; why the bucket refused it.
+    time("output_leased_until"),
+    Column("output_error", JSONB),
+    Column("webhook_ids", ARRAY(UUID(as_uuid=True)), nullable=False, server_default="{}"),
+    # A rule's job takes further items until then.
+    Column("rule_id", BigInteger),
+    time("open_until"),
     time("deadline"),
     time("created_at", null=False),
     time("started_at"),
@@ -111,7 +129,10 @@ jobs = Table(
     ),
     Index("jobs_labels", "labels", postgresql_using="gin"),
     Index("jobs_canceling", "id", postgresql_where=text("state = 'canceling'")),
+    Index("jobs_open", "rule_id", postgresql_where=text("open_until IS NOT NULL")),
+    Index("jobs_outputs", "output_leased_until", postgresql_where=text("output_leased_until IS NOT NULL")),
     Index("jobs_purged", "purged_at", postgresql_where=text("purged_at IS NOT NULL")),
+    Index("jobs_unfinished", "tenant_id", "created_at", "id", postgresql_where=text("lane = 'bulk' AND finished_at IS NULL")),
     postgresql_with={"fillfactor": "50"},
 )  # fmt: skip
 
@@ -134,6 +155,9 @@ items = Table(
     Column("etag", Text),
     Column("version_id", Text),
     Column("custom_id", Text),
+    # The path within the object, where that is an archive.
+    Column("member", Text),
+    Column("bytes", BigInteger),
     Column("options", JSONB),
     Column("state", Text, nullable=False),
     Column("page_count", Integer),

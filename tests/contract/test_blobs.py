@@ -18,7 +18,7 @@ from ocrfleet import errors
 from ocrfleet.blobs import Blobs, connect
 from ocrfleet.embedded.probes import is_ready
 from ocrfleet.embedded.state import State
-from ocrfleet.s3 import PART
+from ocrfleet.s3 import PART, BadName
 from ocrfleet.settings import Settings
 
 BUCKET = "contract"
@@ -148,6 +148,17 @@ def test_what_is_missing_is_not_found(blobs: Blobs, read: Callable[[Blobs, str, 
 def test_scanning_a_missing_bucket_is_not_found(blobs: Blobs) -> None:
     with pytest.raises(errors.InputNotFound):
         list(blobs.scan("no-such-bucket", ""))
+
+
+@pytest.mark.parametrize("key", ["./a.jpg", "a/../b.jpg", "a/.", " "])
+def test_a_name_that_no_store_holds_is_told_from_one_that_is_not_there(blobs: Blobs, key: str) -> None:
+    for call in (lambda: blobs.put(BUCKET, key, b"x", "image/jpeg"), lambda: blobs.stat(BUCKET, key)):
+        with pytest.raises(BadName) as caught:
+            call()
+        assert caught.value.code == "input_not_found"
+    with pytest.raises(errors.InputNotFound) as missing:
+        blobs.stat(BUCKET, "missing.jpg")
+    assert type(missing.value) is errors.InputNotFound
 
 
 @each_read

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from ocrfleet import errors
 from ocrfleet.blobs import Blobs, connect
+from ocrfleet.s3 import BadName
 from ocrfleet.settings import Settings
 
 XML = "<?xml version='1.0'?><Error><Code>{}</Code><Message>no</Message><Resource/><RequestId/></Error>"
@@ -141,6 +142,9 @@ def test_a_store_that_is_silent_is_unavailable(call: Callable[[Blobs], object]) 
         (answer(404, XML.format("NoSuchBucket")), errors.InputNotFound),
         (answer(404, XML.format("NoSuchVersion")), errors.InputNotFound),
         (answer(412, XML.format("PreconditionFailed")), errors.InputChanged),
+        (answer(400, XML.format("XMinioInvalidObjectName")), BadName),
+        (answer(409, XML.format("ExistingObjectIsDirectory")), BadName),
+        (answer(400, XML.format("KeyTooLongError")), BadName),
     ],
 )
 def test_refusals_by_status(

@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from fleet_builders import add_job, check_record, job, pages, results, sql
+from fleet_builders import add_job, check_record, job, pages, results, sql, wait_for
 from images import encoded, noise
 from tcp_proxy import TcpProxy
 
@@ -24,7 +25,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 
 @pytest.fixture
 def counter(database: Database, store: Blobs) -> Iterator[Counter]:
-    counter = Counter(Settings(decode_processes=2, max_document_pages=5), database, store)
+    counter = Counter(Settings(decode_processes=2, max_document_pages=5), database, store, turn_seconds=0.0)
     yield counter
     counter.close()
 
@@ -86,7 +87,7 @@ def test_an_error_stands_for_all_pages_of_its_document(
         "too_many_pages": item(2, document(6)),
         "validation_failed": item(3, document(2), options={"pages": "3"}),
         "empty_file": item(4, b""),
-        "unsupported_media_type": item(5, b"PK\x03\x04 a zip file"),
+        "unsupported_media_type": item(5, b"no image at all"),
         "input_not_found": NewItem(6, "ocr", f"count/{uuid4().hex}.pdf", countable=True),
         "input_changed": item(7, document(2), etag="0" * 32),
     }
@@ -162,6 +163,45 @@ def test_an_item_counted_by_two_has_its_pages_once(
     slow.close()
     assert [page.number for page in pages(database, job_id)] == [1, 2, 3]
     assert job(database, job_id).total == 3
+    check_record(database, job_id)
+
+
+def test_an_item_is_leased_for_as_long_as_it_waits_and_is_counted(
+    database: Database, s3: Settings, item: Item
+) -> None:
+    def ends() -> list[datetime]:
+        return [row.leased_until for row in sql(database, "SELECT leased_until FROM items ORDER BY id")]
+
+    def wait() -> None:
+        if not renewed:
+            before = ends()
+            wait_for(lambda: all(new > old for new, old in zip(ends(), before, strict=True)))
+            renewed.append(True)
+
+    renewed = list[bool]()
+    add_job(database, [item(0, encoded(noise(1))), item(1, encoded(noise(2)))])
+    slow = Counter(Settings(decode_processes=1), database, SlowBlobs(s3, wait), lease_seconds=0.9)
+    assert slow.step() == 2
+    slow.close()
+    assert renewed
+
+
+def test_while_one_is_counted_long_others_are_leased_and_counted(
+    database: Database, s3: Settings, item: Item
+) -> None:
+    waiting = [True]
+
+    def wait_once() -> None:
+        if waiting:
+            waiting.clear()
+            wait_for(lambda: len(pages(database, job_id)) == 11)
+
+    job_id = add_job(database, [item(n, encoded(noise(n))) for n in range(12)])
+    blobs = SlowBlobs(s3, wait_once)
+    counter = Counter(Settings(decode_processes=2), database, blobs, turn_seconds=60.0)
+    assert counter.step() == 12
+    counter.close()
+    assert len(pages(database, job_id)) == 12
     check_record(database, job_id)
 
 

@@ -241,3 +241,17 @@ def test_a_message_of_another_version_is_refused() -> None:
     message = PageBatch(1, Lane.BULK, [(1, 1)]).to_message()
     with pytest.raises(ValueError, match="version 2"):
         PageBatch.from_message(message | {"v": 2})
+
+
+def test_a_tenant_that_is_served_twice_in_a_round_gets_each_page_once(
+    database: Database, dispatcher: Dispatcher, broker: FakeBroker
+) -> None:
+    """What another tenant leaves of its share falls to it: its own locks do not hide what it has already."""
+    with database.transaction() as session:
+        tenants.create(session, "small")
+    add_worker(database, slots=3, in_flight=40)
+    large, small = add_job(database, 500), add_job(database, 3, tenant="small")
+    assert dispatcher.round() == 80
+    sent = [page for batch in broker.published for page, _ in batch.pages]
+    assert len(set(sent)) == len(sent) == 80
+    assert by_job(database, broker.published) == {large: 77, small: 3}

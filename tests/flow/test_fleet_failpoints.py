@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from fleet_builders import PATIENCE, add_job, job, results, sql, submit_manifest, tenant_id, wait_for
+from fleet_builders import PATIENCE, add_job, job, leaders, results, sql, submit_manifest, tenant_id, wait_for
 
 from ocrfleet.db import Database
 from ocrfleet.errors import CorruptFile
@@ -87,6 +87,8 @@ def found(database: Database) -> list[str]:
 @pytest.mark.parametrize("point", [name for name in POINTS if name.startswith(("worker", "settle"))])
 def test_a_worker_that_dies_there_costs_no_page(start: Start, database: Database, point: str) -> None:
     start(DISPATCHER)
+    # It charges no loss to what was silent before it led.
+    wait_for(lambda: leaders(database))
     victim = start(WORKER, f"{point}=exit@3")
     job_id = add_job(database, PAGES)
     dies(victim)

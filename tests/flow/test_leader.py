@@ -10,22 +10,24 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from fleet_builders import PATIENCE, add_job, add_worker, check_record, page_states, pages, sql, wait_for
+from fleet_builders import (
+    PATIENCE,
+    add_job,
+    add_worker,
+    check_record,
+    leaders,
+    page_states,
+    pages,
+    sql,
+    wait_for,
+)
 from sqlalchemy import text
 
 from ocrfleet.db import Database
 from ocrfleet.settings import Settings, child_environment
 from producer.leader import Leader
 
-_HOLDER = """
-    SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 HOUR = 3600.0
-
-
-def holders(database: Database) -> list[int]:
-    """Backends that hold the leader's lock."""
-    return [row.pid for row in sql(database, _HOLDER)]
 
 
 class Candidate:
@@ -66,15 +68,15 @@ def test_of_two_candidates_one_leads_and_the_other_takes_over_when_it_stops(
     database: Database, candidate: Candidates
 ) -> None:
     first = candidate()
-    (leader,) = wait_for(lambda: holders(database))
+    (leader,) = wait_for(lambda: leaders(database))
     candidate()
     add_worker(database, in_flight=28)
     job_id = add_job(database, 30)
     wait_for(lambda: page_states(database, job_id) == ["dispatched"] * 30)
     assert {page.fence for page in pages(database, job_id)} == {1}, "dispatched once"
-    assert holders(database) == [leader]
+    assert leaders(database) == [leader]
     first.end()
-    wait_for(lambda: len(now := holders(database)) == 1 and now != [leader])
+    wait_for(lambda: len(now := leaders(database)) == 1 and now != [leader])
 
 
 def test_a_leader_whose_session_ends_leads_no_more_and_stands_again(
@@ -83,9 +85,9 @@ def test_a_leader_whose_session_ends_leads_no_more_and_stands_again(
     candidates = [candidate(), candidate()]
     add_worker(database, slots=8, in_flight=28)
     for _ in range(3):
-        (leader,) = wait_for(lambda: holders(database))
+        (leader,) = wait_for(lambda: leaders(database))
         sql(database, "SELECT pg_terminate_backend(:pid)", pid=leader)
-        wait_for(lambda before=leader: len(now := holders(database)) == 1 and now != [before])  # type: ignore[misc]
+        wait_for(lambda before=leader: len(now := leaders(database)) == 1 and now != [before])  # type: ignore[misc]
     # Both still stand.
     assert all(one.thread.is_alive() for one in candidates)
     job_id = add_job(database, 20)
@@ -104,21 +106,21 @@ def test_a_frozen_leader_loses_the_lead_and_does_not_get_it_back(
     )
     process = subprocess.Popen([sys.executable, "-m", "producer", "dispatch"], env=environment)
     try:
-        (frozen,) = wait_for(lambda: holders(database))
+        (frozen,) = wait_for(lambda: leaders(database))
         # It goes on leading for longer than its timeout as long as it is not frozen.
         threading.Event().wait(3)
-        assert holders(database) == [frozen]
+        assert leaders(database) == [frozen]
         process.send_signal(signal.SIGSTOP)
         candidate()
-        wait_for(lambda: len(now := holders(database)) == 1 and now != [frozen])
-        leader = holders(database)
+        wait_for(lambda: len(now := leaders(database)) == 1 and now != [frozen])
+        leader = leaders(database)
         add_worker(database, in_flight=28)
         job_id = add_job(database, 20)
         process.send_signal(signal.SIGCONT)
         wait_for(lambda: page_states(database, job_id) == ["dispatched"] * 20)
         threading.Event().wait(1)
         assert process.poll() is None, "it stands by"
-        assert holders(database) == leader
+        assert leaders(database) == leader
         assert {page.fence for page in pages(database, job_id)} == {1}
     finally:
         os.kill(process.pid, signal.SIGCONT)
@@ -130,7 +132,7 @@ def test_a_leader_that_waits_for_a_lock_gives_up_the_round_and_not_the_lead(
     database: Database, candidate: Candidates
 ) -> None:
     candidate()
-    leader = wait_for(lambda: holders(database))
+    leader = wait_for(lambda: leaders(database))
     add_worker(database)
     blocked = """
         SELECT 1 FROM pg_stat_activity WHERE application_name = 'ocrfleet-leader' AND wait_event_type = 'Lock'
@@ -142,13 +144,13 @@ def test_a_leader_that_waits_for_a_lock_gives_up_the_round_and_not_the_lead(
         wait_for(lambda: not sql(database, blocked))
     job_id = add_job(database, 5)
     wait_for(lambda: page_states(database, job_id) == ["dispatched"] * 5)
-    assert holders(database) == leader
+    assert leaders(database) == leader
 
 
 def test_a_notification_and_the_end_of_a_backoff_wake_it(database: Database, candidate: Candidates) -> None:
     # It polls once an hour: whatever it does at once, it was woken for.
     one = candidate(poll_interval=HOUR, leader_timeout=2 * HOUR)
-    wait_for(lambda: holders(database))
+    wait_for(lambda: leaders(database))
     add_worker(database)
     job_id = add_job(database, 3)
     wait_for(lambda: page_states(database, job_id) == ["dispatched"] * 3)
@@ -169,7 +171,7 @@ def test_while_the_broker_is_away_the_leader_sweeps_and_loses_no_page(
     database: Database, candidate: Candidates
 ) -> None:
     candidate(broker_url="redis://127.0.0.1:1/0", leader_timeout=6.0)
-    leader = wait_for(lambda: holders(database))
+    leader = wait_for(lambda: leaders(database))
     add_worker(database)
     past = add_job(database, 2)
     job_id = add_job(database, 5)
@@ -177,4 +179,4 @@ def test_while_the_broker_is_away_the_leader_sweeps_and_loses_no_page(
     sql(database, "UPDATE jobs SET deadline = now() WHERE id = :job", job=past)
     wait_for(lambda: page_states(database, past) == ["canceled"] * 2)
     assert {(page.losses, page.failures) for page in pages(database, job_id)} == {(0, 0)}
-    assert holders(database) == leader
+    assert leaders(database) == leader

@@ -2,18 +2,22 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import uuid4
 
 import psutil
 import pytest
 from fleet_builders import PATIENCE, add_worker, job, sql, submit_manifest, wait_for
 
-from ocrfleet.blobs import Blobs
+from ocrfleet.blobs import Blobs, NullBlobs
 from ocrfleet.db import Database
-from ocrfleet.settings import child_environment
-from producer.__main__ import clean_interactive
+from ocrfleet.s3 import BlobInfo
+from ocrfleet.settings import Settings, child_environment
+from producer.cleaning import clean, clean_interactive
+from producer.crew import Crew, loop
 
 
 def start(database_url: str, broker_url: str, store_url: str) -> subprocess.Popen[str]:
@@ -69,3 +73,74 @@ def test_interactive_inputs_are_gone_after_an_hour_and_nothing_else_is(store: Bl
     assert clean_interactive(store, bucket, now) == 2
     assert {info.key for info in store.scan(bucket, "")} == {*recent, *others}
     assert clean_interactive(store, bucket, now) == 0
+
+
+class Away(NullBlobs):
+    """A store whose listings fail in a way that nobody expects."""
+
+    def scan(self, bucket: str, prefix: str, *, start_after: str = "") -> Iterator[BlobInfo]:
+        raise RuntimeError(bucket, prefix, start_after)
+
+
+def test_a_step_of_cleaning_that_fails_keeps_no_other_from_being_done(store: Blobs) -> None:
+    bucket = f"clean-{uuid4().hex[:12]}"
+    store.ensure_bucket(bucket)
+    store.put(bucket, "interactive/2026010100/x", b"x", "text/plain")
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/none", application="test")
+    config = Settings(bucket=bucket, store_url="null://")
+    clean(config, nowhere, Away(0))
+    clean(config, nowhere, store)
+    assert list(store.scan(bucket, "")) == []
+    nowhere.close()
+
+
+def test_uploads_expire_though_other_cleaning_fails(database: Database) -> None:
+    query = """
+        INSERT INTO uploads (id, tenant_id, bucket, key, filename, bytes, created_at)
+        SELECT gen_random_uuid(), id, 'b', 'k', 'f', 1, now() - interval '30 days' FROM tenants"""
+    sql(database, query)
+    clean(Settings(store_url="null://"), database, Away(0))
+    assert [row.state for row in sql(database, "SELECT state FROM uploads")] == ["expired"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_thread_that_ends_before_its_time_ends_all(*, fails: bool) -> None:
+    def run() -> None:
+        if fails:
+            raise RuntimeError
+
+    stop = threading.Event()
+    crew = Crew({"other": partial(loop, lambda: None, PATIENCE, stop), "one": run}, stop)
+    try:
+        assert stop.wait(PATIENCE)
+        assert crew.join(PATIENCE)
+        assert crew.died
+    finally:
+        stop.set()
+
+
+def test_a_step_that_fails_is_tried_again_and_an_end_that_was_asked_for_is_no_death() -> None:
+    stop, calls = threading.Event(), list[int]()
+
+    def step() -> bool:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError
+        stop.set()
+        return True
+
+    crew = Crew({"one": partial(loop, step, PATIENCE, stop)}, stop)
+    assert crew.join(PATIENCE)
+    assert (len(calls), crew.died) == (2, False)
+
+
+def test_the_leader_loads_nothing_of_what_the_others_do() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", "import sys, producer.__main__, producer.leader; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "producer.dispatch" in said
+    unwanted = {"alembic", "minio", "pypdfium2", "producer.expand", "producer.service", "ocrfleet.blobs"}
+    assert not unwanted & set(said)

@@ -31,7 +31,7 @@ from ocrfleet.db import Database
 from ocrfleet.errors import EncryptedPdf
 from ocrfleet.s3 import BlobInfo
 from ocrfleet.settings import Settings
-from ocrfleet.store import expansion, redrives, workers
+from ocrfleet.store import counting, expansion, redrives, workers
 from ocrfleet.store.expansion import CountedItem, NewItem
 from ocrfleet.store.letters import LetterFilter
 from ocrfleet.store.redrives import NewRedrive
@@ -152,7 +152,7 @@ def uncounted(database: Database, **options: Any) -> UUID:
     """A job of one document that could not be counted."""
     job_id = add_job(database, [NewItem(0, "in", "a.pdf", countable=True)], options=options)
     with database.transaction() as session:
-        (item,) = expansion.lease_items(session, 1, 0.0)
+        (item,) = counting.lease_items(session, 1, 0.0)
         expansion.counted(session, [CountedItem(item, error=EncryptedPdf())])
     return job_id
 

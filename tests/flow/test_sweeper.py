@@ -268,6 +268,15 @@ def test_a_jobs_throughput_is_sampled(database: Database, sweeper: Sweeper) -> N
     assert job(database, job_id).throughput == pytest.approx(0.2, rel=0.2)
 
 
+def test_a_sweep_folds_the_usage_of_interactive_jobs(database: Database, sweeper: Sweeper) -> None:
+    query = """
+        INSERT INTO usage (job_id, day, tenant_id, pages, interactive)
+        SELECT gen_random_uuid(), '2026-11-20', id, 1, true FROM tenants, generate_series(1, 3)"""
+    sql(database, query)
+    sweeper.sweep()
+    assert [row.pages for row in sql(database, "SELECT pages FROM usage")] == [3]
+
+
 def test_workers_silent_for_long_are_forgotten_once_they_hold_nothing(
     database: Database, sweeper: Sweeper
 ) -> None:

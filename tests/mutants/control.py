@@ -220,7 +220,7 @@ CONTROL = (
     Mutant(
         "results: a stream of a deleted job has no end",
         "api/results.py",
-        "        if not jobs.is_there(session, job_id):\n            return None\n",
+        "            if not jobs.is_there(session, self.job_id):\n                return None\n",
         "",
         (
             "tests/flow/api/test_api_control.py::test_a_stream_whose_job_is_deleted_breaks_off_without_its_last_line",
@@ -237,9 +237,9 @@ CONTROL = (
     ),
     Mutant(
         "client: acts are repeated",
-        "ocrfleet/client.py",
-        "harmless = repeatable or request",
-        "harmless = request",
+        "ocrfleet/client/asks.py",
+        "if last or isinstance(exc, HOPELESS):",
+        "if True:",
         ("tests/unit/test_cli_control.py::test_an_act_is_sent_again_when_its_answer_was_lost",),
     ),
 )

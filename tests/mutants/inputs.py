@@ -245,7 +245,7 @@ INPUTS = (
     ),
     Mutant(
         "doccache: the disk",
-        "worker/doccache.py",
+        "ocrfleet/doccache.py",
         "        except OSError as exc:\n",
         "        except EOFError as exc:\n",
         ("tests/unit/test_doccache.py::test_a_disk_that_takes_no_more_is_no_fault_of_the_page",),

@@ -119,7 +119,7 @@ LETTERS = (
     Mutant(
         "redrive: secrets are not told",
         "ocrfleet/store/redrives.py",
-        '"********" if name == "password" else value',
+        'HIDDEN if name == "password" else value',
         "value",
         ("tests/store/test_redrive_options.py::test_a_redrive_is_written_down_without_its_password",),
     ),

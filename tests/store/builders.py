@@ -14,6 +14,7 @@ from ocrfleet.db import Database
 from ocrfleet.errors import FleetError
 from ocrfleet.states import PageState, WorkerState
 from ocrfleet.store import control, dispatch, expansion, jobs, outcomes, pages, settle, sweep, workers
+from ocrfleet.store.counting import lease_items
 from ocrfleet.store.expansion import CountedItem, Expansion, NewItem, PendingItem
 from ocrfleet.store.jobs import NewJob
 from ocrfleet.store.pages import ClaimedPage
@@ -98,7 +99,7 @@ class Record:
     def pending(self, limit: int = 100) -> list[PendingItem]:
         """Lease items to count, and let the lease lapse at once."""
         with self.database.transaction() as session:
-            return expansion.lease_items(session, limit, 0.0, per_job=limit)
+            return lease_items(session, limit, 0.0, per_job=limit)
 
     def count(self, *found: CountedItem) -> None:
         with self.database.transaction() as session:

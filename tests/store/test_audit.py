@@ -53,4 +53,4 @@ def test_another_tenant_sees_none(record: Record) -> None:
     record_acts(record, "cancel")
     with record.database.transaction() as session:
         other = tenants.create(session, "other")
-        assert audit.listing(session, other, limit=9) == []
+        assert audit.listing(session, other, limit=9, act="cancel") == []

@@ -1,12 +1,14 @@
 """Counting: items become pages once, whoever counts them, and failures of a whole item are page number 0."""
 
 import json
+from collections import Counter
+from uuid import UUID
 
 import pytest
 from builders import Racer, Record, scans
 
 from ocrfleet.errors import EncryptedPdf, TooManyPages
-from ocrfleet.store import control, expansion
+from ocrfleet.store import control, counting, expansion
 from ocrfleet.store.expansion import CountedItem, NewItem, PendingItem
 
 
@@ -134,11 +136,11 @@ def test_items_are_leased_to_one_counter_at_a_time_a_few_of_each_job(record: Rec
     record.expand(large, scans(20, countable=True))
     record.expand(small, scans(2, countable=True))
     with record.database.transaction() as session:
-        first = expansion.lease_items(session, 10, 60.0, per_job=3)
+        first = counting.lease_items(session, 10, 60.0, per_job=3)
     assert sorted(item.job_id for item in first) == sorted([large] * 3 + [small] * 2)
     with record.database.transaction() as session:
-        second = expansion.lease_items(session, 10, 60.0, per_job=3)
-        expansion.postpone(session, [item.id for item in first], 0.0)
+        second = counting.lease_items(session, 10, 60.0, per_job=3)
+        counting.postpone(session, [item.id for item in first], 0.0)
     assert [item.job_id for item in second] == [large] * 3
     assert not {item.id for item in first} & {item.id for item in second}
     assert {item.id for item in first} < {item.id for item in record.pending()}
@@ -147,8 +149,8 @@ def test_items_are_leased_to_one_counter_at_a_time_a_few_of_each_job(record: Rec
 def test_a_counter_does_not_wait_for_items_that_another_is_leasing(record: Record) -> None:
     pending(record, 3)
     with record.database.transaction() as session:
-        first = expansion.lease_items(session, 2, 60.0)
-        other = Racer(record.database, lambda s: expansion.lease_items(s, 10, 60.0))
+        first = counting.lease_items(session, 2, 60.0)
+        other = Racer(record.database, lambda s: counting.lease_items(s, 10, 60.0))
         assert not other.waits()
         assert not {item.id for item in first} & {item.id for item in other.result()}
 
@@ -158,3 +160,38 @@ def test_an_items_own_options_go_over_its_jobs(record: Record) -> None:
     record.expand(record.job(options={"dpi": 300, "pages": "1"}), [item])
     (leased,) = record.pending()
     assert leased.options == {"dpi": 300, "pages": "2-3"}
+
+
+def test_a_tenant_with_many_jobs_holds_up_no_other(record: Record) -> None:
+    many = [record.job() for _ in range(6)]
+    for job_id in many:
+        record.expand(job_id, scans(20, countable=True))
+    others = [
+        record.scalar("INSERT INTO tenants (name) VALUES (:name) RETURNING id", name=name) for name in "ab"
+    ]
+    late = [record.job(tenant=tenant) for tenant in others]
+    for job_id in late:
+        record.expand(job_id, scans(20, countable=True))
+    with record.database.transaction() as session:
+        control.pause(session, record.tenant, many.pop(0), actor="key")
+        taken = counting.lease_items(session, 32, 60.0)
+    # Eight of each tenant's oldest that is not paused, then of the many's next.
+    assert Counter(item.job_id for item in taken) == dict.fromkeys([many[0], many[1], *late], 8)
+
+
+def test_with_more_tenants_than_items_each_has_its_turn(record: Record) -> None:
+    tenants = [
+        record.scalar("INSERT INTO tenants (name) VALUES (:name) RETURNING id", name=f"t{n}")
+        for n in range(12)
+    ]
+    for tenant in tenants:
+        record.expand(record.job(tenant=tenant), scans(500, countable=True))
+    served = set[UUID]()
+    for _ in range(200):
+        with record.database.transaction() as session:
+            taken = counting.lease_items(session, 4, 60.0)
+        assert len({item.job_id for item in taken}) == 4, "one of each"
+        served |= {item.job_id for item in taken}
+        if len(served) == len(tenants):
+            break
+    assert len(served) == len(tenants)

@@ -2,14 +2,20 @@
 
 import pytest
 from builders import Record
+from sqlalchemy import text
 
-from ocrfleet.errors import NotFound
+from ocrfleet.advice import ANOTHER_KEY
+from ocrfleet.errors import NotFound, Unauthenticated
 from ocrfleet.store import tenants
 from ocrfleet.store.tenants import Caller
 
+UNKNOWN = "The API key is malformed or unknown."
 
-def caller(record: Record, key: str) -> Caller | None:
+
+def caller(record: Record, key: str) -> Caller:
     with record.database.transaction() as session:
+        # Dates are told in UTC, wherever the server stands.
+        session.execute(text("SET LOCAL TIME ZONE 'America/New_York'"))
         return tenants.authenticate(session, key)
 
 
@@ -18,12 +24,16 @@ def new_key(record: Record, tenant: str = "default") -> str:
         return tenants.create_key(session, tenant=tenant)
 
 
+def refusal(record: Record, key: str) -> Unauthenticated:
+    with pytest.raises(Unauthenticated) as caught:
+        caller(record, key)
+    return caught.value
+
+
 def test_a_key_stands_for_its_tenant(record: Record) -> None:
     with record.database.transaction() as session:
         other = tenants.create(session, "other")
     mine, theirs = caller(record, new_key(record)), caller(record, new_key(record, "other"))
-    assert mine is not None
-    assert theirs is not None
     assert (mine.tenant_id, mine.tenant) == (record.tenant, "default")
     assert (theirs.tenant_id, theirs.tenant) == (other, "other")
 
@@ -50,18 +60,37 @@ def test_a_wrong_key_stands_for_nobody(record: Record) -> None:
         f"{prefix}_{key_id}_{other.split('_')[2]}",
         f"{prefix}_{'0' * 12}_{secret}",
     ]
-    assert [caller(record, one) for one in wrong] == [None] * len(wrong)
-    assert caller(record, key) is not None
+    assert [refusal(record, one).detail for one in wrong] == [UNKNOWN] * len(wrong)
+    assert caller(record, key)
 
 
-@pytest.mark.parametrize("column", ["revoked_at", "expires_at"])
-def test_a_revoked_or_expired_key_stands_for_nobody(record: Record, column: str) -> None:
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        ("expires_at = '2026-11-19T23:30:00-02:00'", "The key expired on 2026-11-20."),
+        ("revoked_at = '2026-11-19T23:30:00-02:00'", "The key was revoked on 2026-11-20."),
+        (
+            "revoked_at = '2026-11-20T05:00:00Z', expires_at = '2026-11-18'",
+            "The key was revoked on 2026-11-20.",
+        ),
+        (
+            "revoked_at = '2026-11-20T05:00:00Z', expires_at = '2999-01-01'",
+            "The key was revoked on 2026-11-20.",
+        ),
+    ],
+)
+def test_a_key_that_has_ended_says_so_only_to_who_has_its_secret(
+    record: Record, ended: str, told: str
+) -> None:
     key, kept = new_key(record), new_key(record)
     values = {"id": key.split("_")[1]}
-    record.run(f"UPDATE api_keys SET {column} = now() WHERE id = :id", **values)  # noqa: S608
+    record.run(f"UPDATE api_keys SET {ended} WHERE id = :id", **values)  # noqa: S608
     record.run("UPDATE api_keys SET expires_at = now() + interval '1 hour' WHERE id <> :id", **values)
-    assert caller(record, key) is None
-    assert caller(record, kept) is not None
+    error = refusal(record, key)
+    assert (error.detail, error.extra) == (told, {"next_step": ANOTHER_KEY})
+    guessed = refusal(record, key[:-1] + ("0" if key[-1] != "0" else "1"))
+    assert (guessed.detail, guessed.extra) == (UNKNOWN, {})
+    assert caller(record, kept)
 
 
 def test_a_key_needs_its_tenant(record: Record) -> None:

@@ -1,5 +1,7 @@
 """Workers: what the record knows of them, and what a heartbeat is told."""
 
+from uuid import UUID
+
 import pytest
 from builders import Record, registered
 
@@ -132,4 +134,5 @@ def test_the_backlog_of_a_lane_is_what_its_unfinished_jobs_have_left(record: Rec
     record.dispatch(job_id, limit=1)
     with record.database.transaction() as session:
         assert lanes.backlog(session) == {Lane.BULK: Backlog(1, 3), Lane.INTERACTIVE: Backlog(1, 2)}
-        assert lanes.unfinished_interactive(session) == 1
+        assert lanes.unfinished_interactive(session, record.tenant) == (1, 1, False)
+        assert lanes.unfinished_interactive(session, UUID(int=1)) == (1, 0, True)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ocrfleet.blobs import NullBlobs
 from ocrfleet.catalogue import TASKS
-from ocrfleet.cli.upload import etag
+from ocrfleet.cli.puts import etag
 from ocrfleet.s3 import BlobInfo
 
 KEY = "ocrk_test_secret"
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
     api: FakeApi
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, *_: object) -> None:
         pass
 
     def _begin(self) -> bool:

@@ -56,6 +56,7 @@ def test_a_key_is_a_digest_and_the_same_each_time() -> None:
         {"prompt": "What is the total?"},
         {"options": {"fields": ["total", "date"]}},
         {"options": {"fields": ["total"], "prompt_language": "en"}},
+        {"options": {"fields": ["total"], "regions": True}},
         {"options": {"fields": ["total"], "parameters": {"temperature": 0.1}}},
         {"options": {"fields": ["total"], "parameters": {"max_pixels": 300_000}}},
         {"options": {"output_schema": {"type": "object", "properties": {"total": {}}}}},
@@ -163,4 +164,5 @@ def test_only_clean_results_of_first_attempts_are_worth_keeping() -> None:
         "json_repaired",
         "plain_paragraphs",
         "control_characters_removed",
+        "regions_missing",
     } == DOUBTS

@@ -64,7 +64,19 @@ def test_every_command_explains_itself(command: str) -> None:
     assert answer.output.startswith(f"Usage: ocrfleet {command}")
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["jobs", "ls", "--wings"], ["run"], ["submit"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["jobs", "ls", "--wings"],
+        ["run"],
+        ["submit"],
+        ["submit", "s3://a/", "s3://b/"],
+        ["submit", "-", "a.png"],
+        ["submit", "a.png", "--manifest", "s3://a/m.csv"],
+        ["upload"],
+    ],
+)
 def test_a_wrong_call_ends_with_2(api: FakeApi, tmp_path: Path, arguments: list[str]) -> None:
     assert call(api, tmp_path, *arguments)[0] == 2
 
@@ -138,6 +150,16 @@ def test_objects_on_standard_input_are_submitted_and_watched(api: FakeApi, tmp_p
         {"bucket": "scans", "key": "a.png"},
         {"bucket": "scans", "key": "b.pdf", "pages": "1-2"},
     ]
+
+
+def test_a_dry_run_of_local_files_lists_them_and_sends_nothing(api: FakeApi, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "a.png").write_bytes(b"four")
+    status, out, err = call(api, tmp_path / "state", "submit", str(tmp_path / "scans"), "--dry-run")
+    assert (status, out) == (0, "a.png\n")
+    assert "1 files, 4 bytes" in err
+    assert api.requests == []
+    assert call(api, tmp_path / "state", "submit", str(tmp_path / "nothing"))[0] == 5
 
 
 def test_a_dry_run_lists_and_submits_nothing(api: FakeApi, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from ocrfleet import blobs
 from ocrfleet.cli.inputs import LocalFile
 from ocrfleet.cli.progress import Lines
-from ocrfleet.cli.upload import upload
+from ocrfleet.cli.puts import upload
 from ocrfleet.errors import InputAccessDenied
 from ocrfleet.s3 import PART
 from ocrfleet.settings import Settings

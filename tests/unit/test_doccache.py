@@ -1,15 +1,18 @@
 """Documents on disk: fetched once for all their pages, errors shared and not kept, the idle ones evicted."""
 
+import gzip
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import pytest
+from zips import tarred
 
+from ocrfleet.archives import Bounds
+from ocrfleet.doccache import DocumentCache
 from ocrfleet.errors import StorageUnavailable
 from ocrfleet.s3 import BlobInfo, Fetched
-from worker.doccache import DocumentCache
 
 PATIENCE = 10.0
 
@@ -108,3 +111,58 @@ def test_a_disk_that_takes_no_more_is_no_fault_of_the_page(cache: DocumentCache)
     cache._folder.cleanup()
     with pytest.raises(StorageUnavailable, match="101 bytes"):
         read(cache, 2, at_once(b"y" * 101))
+
+
+# Archives
+
+TAR = tarred({"a.png": b"first", "b.png": b"second" * 9})
+BOUNDS = Bounds(entries=10, total_bytes=10**6, member_bytes=10**6, ratio=10)
+
+
+def kept(data: bytes, *, most: int = 10**6, bounds: Bounds | None = BOUNDS) -> bytes:
+    """What stands on the disk."""
+    cache = DocumentCache(most)
+    try:
+        with cache.use(1, at_once(data), bounds) as document:
+            found = document.path.read_bytes()
+            assert document.size == len(found)
+            assert document.sha256 == sha256(data).hexdigest()
+            return found
+    finally:
+        cache.close()
+
+
+def test_a_gzipped_tar_is_inflated_once_for_all_its_members() -> None:
+    data = gzip.compress(TAR)
+    cache = DocumentCache(len(TAR))
+    fetch = at_once(data)
+    for _ in range(2):
+        with cache.use(1, fetch, BOUNDS) as document:
+            assert document.path.read_bytes() == TAR
+    assert fetch.calls == 1
+    cache.close()
+    assert kept(data, bounds=None) == data, "nobody said that it is an archive"
+    large = tarred({"a": bytes(range(256)) * 20_000})
+    assert kept(gzip.compress(large), most=10**7, bounds=Bounds(9, 10**7, 10**7, 10)) == large
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(TAR)[:-1],
+        gzip.compress(TAR)[:12] + b"damage" + gzip.compress(TAR)[18:],
+        gzip.compress(b"no tar" * 99),
+        gzip.compress(gzip.compress(TAR)),
+        gzip.compress(b""),
+        TAR,
+    ],
+    ids=["truncated", "damaged", "no tar", "twice", "nothing", "not gzip'd"],
+)
+def test_what_holds_no_tar_is_kept_as_it_came(data: bytes) -> None:
+    assert kept(data) == data
+
+
+def test_a_tar_beyond_the_disk_or_the_bounds_is_not_inflated() -> None:
+    data = gzip.compress(TAR)
+    assert kept(data, most=len(TAR) - 1) == data
+    assert kept(data, bounds=Bounds(10, len(TAR) - 1, 10**6, 10)) == data

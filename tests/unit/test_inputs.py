@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocrfleet.errors import InputChanged
+from ocrfleet.errors import InputChanged, ManifestInvalid
+from ocrfleet.inputs import Chunk, read
+from ocrfleet.manifest_lines import MAX_KEY, MAX_LINE, parse_line
 from ocrfleet.s3 import BlobInfo, Stream, check
 from ocrfleet.store.expansion import Expansion, NewItem
-from producer.inputs import MAX_KEY, MAX_LINE, Chunk, parse_line, read
 
 
 class MemoryBlobs:
@@ -123,7 +124,14 @@ MALFORMED = {
     "options as text": b'{"key":"a.pdf","options":"1"}',
     "a number for the pages option": b'{"key":"a.pdf","options":{"pages":1}}',
     "a number for the password": b'{"key":"a.pdf","options":{"password":1234}}',
-    "an unknown option": b'{"key":"a.pdf","options":{"parameters":{}}}',
+    "an unknown option": b'{"key":"a.jpg","options":{"fields":["total"]}}',
+    "an unknown language": b'{"key":"a.jpg","options":{"prompt_language":"fr"}}',
+    "cache as text": b'{"key":"a.jpg","options":{"cache":"no"}}',
+    "parameters as text": b'{"key":"a.jpg","options":{"parameters":"hot"}}',
+    "an unknown parameter": b'{"key":"a.jpg","options":{"parameters":{"temp":1}}}',
+    "a parameter beyond its range": b'{"key":"a.jpg","options":{"parameters":{"temperature":3}}}',
+    "a parameter that is true": b'{"key":"a.jpg","options":{"parameters":{"top_k":true}}}',
+    "a whole number that is none": b'{"key":"a.jpg","options":{"parameters":{"max_tokens":1.5}}}',
     "a long line": b'{"key":"' + b"k" * MAX_LINE + b'"}',
 }
 
@@ -215,14 +223,15 @@ class Endless(MemoryBlobs):
         yield Stream(BlobInfo(bucket, key, "e", None, 0), iter([*[chunk] * 400, b'\n{"key":"a.jpg"}\n']))
 
 
-def test_an_endless_line_costs_no_memory() -> None:
+def test_an_endless_line_fails_the_job_and_costs_no_memory() -> None:
+    given = expansion({"type": "manifest", "bucket": "b", "key": "m"})
     tracemalloc.start()
     try:
-        chunks = list(read(Endless({}), expansion({"type": "manifest", "bucket": "b", "key": "m"}), 10))  # type: ignore[arg-type]
+        with pytest.raises(ManifestInvalid, match="line 1 has no end"):
+            list(read(Endless({}), given, 10))  # type: ignore[arg-type]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert [item.error is None for item in chunks[0].items] == [False, True]
     assert peak < 4 * 1024 * 1024, "the line has 100 MB"
 
 

@@ -90,8 +90,8 @@ class Backlog:
             Demand(tenant, self.weights[tenant], [tenant]) for tenant, pages in self.left.items() if pages
         ]
 
-    def take(self, jobs: Sequence[UUID], limit: int) -> list[UUID]:
-        (tenant,) = jobs
+    def take(self, demand: Demand, limit: int) -> list[UUID]:
+        tenant = demand.tenant_id
         count = min(limit, self.left[tenant])
         self.left[tenant] -= count
         self.served[tenant] += count

@@ -13,8 +13,8 @@ from api.views import job_view
 JOB = UUID(int=1)
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 MEMBERS: dict[str, Any] = {
-    "id": JOB, "state": "running", "outcome": None, "task": "text", "priority": 0, "labels": {}, "input": {},
-    "created_at": NOW, "started_at": NOW, "finished_at": None, "expanded_at": NOW, "deadline": None, "generation": 1,
+    "id": JOB, "tenant_id": UUID(int=2), "state": "running", "outcome": None, "task": "text", "priority": 0, "labels": {}, "input": {},
+    "created_at": NOW, "started_at": NOW, "finished_at": None, "expanded_at": NOW, "deadline": None, "generation": 1, "output": {}, "webhook_ids": [],
     "errors": {}, "error": None, "items_total": 10, "items_pending": 0, "throughput": 1.0,
 }  # fmt: skip
 

@@ -70,7 +70,7 @@ def bad(path: str, value: object, pointer: str, *words: str) -> tuple[str, objec
     ("path", "value", "pointer", "words"),
     [
         bad("input", None, "/input", "dictionary"),
-        bad("input", {"type": "uploads"}, "/input", "'objects', 'prefix', 'manifest'"),
+        bad("input", {"type": "folder"}, "/input", "'objects', 'prefix', 'manifest', 'uploads'"),
         bad("input", {"type": "prefix"}, "/input/prefix", "required"),
         bad("input", {"type": "objects", "objects": []}, "/input/objects", "at least 1 item", "not 0"),
         bad("input", {"type": "objects", "objects": [{"key": "a"}] * 11}, "/input/objects", "10", "not 11"),

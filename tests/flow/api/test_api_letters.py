@@ -28,7 +28,7 @@ def test_letters_are_listed_with_what_is_needed_to_find_the_page(api: Api, run: 
     newest, oldest = sorted(listed(api), key=lambda letter: letter["key"], reverse=True)
     assert oldest == {
         "id": oldest["id"], "created_at": oldest["created_at"], "item_id": oldest["item_id"],
-        "state": "dead", "job_id": str(job_id), "custom_id": "c1", "bucket": "scans", "key": "1.png", "page": 1,
+        "member": None, "state": "dead", "job_id": str(job_id), "custom_id": "c1", "bucket": "scans", "key": "1.png", "page": 1,
         "code": "corrupt_file", "retryable": False, "detail": "It is torn.", "attempt": 1,
         "worker": "ocr", "device": "cpu:1", "model": "none", "revision": "1", "discarded_at": None, "redrive_id": None,
     }  # fmt: skip

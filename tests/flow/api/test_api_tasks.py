@@ -11,7 +11,7 @@ import pytest
 from api_rig import Api, NewWorker, StartApi
 from sqlalchemy import text
 
-from api import answers, ocr, schemas
+from api import answers, examples, ocr, schemas
 from ocrfleet import api_types, blobs
 from ocrfleet.catalogue import TASKS
 from ocrfleet.client import Client
@@ -221,7 +221,7 @@ def test_the_command_lists_what_the_fleet_can_do(
 def test_the_examples_of_the_documentation_fit() -> None:
     for example in ocr._JSON_EXAMPLES.values():
         schemas.OcrRequest.model_validate(example["value"])
-    assert {"extract", "question"} <= ocr._JSON_EXAMPLES.keys() & schemas.JOB_EXAMPLES.keys()
+    assert {"extract", "question"} <= ocr._JSON_EXAMPLES.keys() & examples.JOB_EXAMPLES.keys()
     form = ocr._FORM_SCHEMA["properties"].keys()
     assert form == schemas.PageParameters.model_fields.keys() | {"file"}
 

@@ -1,0 +1,1 @@
+"""Exports: a job's results as files of a bucket, one module per format, found by its name."""
